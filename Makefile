@@ -1,0 +1,61 @@
+# Everything runs in a private environment, .venv, made from requirements/base.txt. The same versions
+# together with TFX, which needs a C compiler to install, are in requirements/tfx.txt.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-fast test-slow lint format ablation lock wheel clean help
+
+help:  ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(READY)  ## MPT-Rec on the full Census-income data: two stages, a report
+	$(BIN)/python examples/census_income.py
+
+test: $(READY)  ## All tests
+	$(BIN)/python -m pytest --numprocesses auto tests
+
+test-fast: $(READY)  ## The unit tests only
+	$(BIN)/python -m pytest --numprocesses auto tests/unit
+
+test-slow: $(READY)  ## The end-to-end tests only
+	$(BIN)/python -m pytest --numprocesses auto tests/e2e
+
+lint: $(READY)  ## Lint, format check, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ablation: $(READY)  ## Every form of the adversarial part, several seeds (about 40 minutes)
+	$(BIN)/python benchmarks/adversarial_ablation.py
+
+RESOLVE = $(BIN)/uv pip compile --quiet --override requirements/overrides.txt --generate-hashes \
+  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url
+
+lock: $(READY)  ## Resolve the two lock files anew; versions that still fit stay
+	$(RESOLVE) setup.py requirements/tfx.in --all-extras --output-file requirements/tfx.txt
+	$(RESOLVE) setup.py --extra bench --extra dev --extra docs --extra report --extra serving \
+	  --extra tuner --constraint requirements/tfx.txt --output-file requirements/base.txt
+
+wheel: $(READY)  ## Build a wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:  ## Remove the environment and what runs wrote
+	rm -rf $(VENV) runs build dist
+
+# uv installs in half a minute what takes pip five; where it cannot reach the index, pip does it.
+$(READY): requirements/base.txt requirements/uv.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps \
+	  --require-hashes --requirement requirements/base.txt \
+	  || $(BIN)/python -m pip install --no-deps --require-hashes --requirement requirements/base.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
