@@ -1,0 +1,210 @@
+"""One YAML for a whole run: data, features, tasks, stage 1, stage 2."""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, cast
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from mptrec_tf.spec import DataSpec, Feature, Task
+from mptrec_tf.spec.features import Strings
+from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Units = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Files = str | Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Sources(NamedTuple):
+    """Where the rows for training, validation and test are."""
+
+    train: str | Sequence[str]
+    validation: str | Sequence[str]
+    test: str | Sequence[str] | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataConfig:
+    """Where the rows are: a known data set, or files.
+
+    Args:
+        dataset: `"census-income"`, downloaded where needed. Defaults to `None`.
+        train: File, files or glob pattern (CSV, TSV, Parquet, TFRecord) with the training rows.
+        validation: The same for the rows that early stopping looks at.
+        test: The same for the rows that are scored once, at the end. Defaults to `None`.
+        stream: Whether to read the files in every epoch instead of holding the encoded rows in
+            memory. Defaults to `False`.
+    """
+
+    dataset: Literal["census-income"] | None = None
+    train: Files | None = None
+    validation: Files | None = None
+    test: Files | None = None
+    stream: bool = False
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "DataConfig":
+        files = [self.train, self.validation, self.test]
+        if self.dataset is not None and any(part is not None for part in files):
+            raise ValueError("give dataset, or train and validation, not both")
+        if self.dataset is None and (self.train is None or self.validation is None):
+            raise ValueError("give dataset, or train and validation")
+        return self
+
+    def sources(self) -> Sources:
+        """The files; a known data set is downloaded first if it is not there yet."""
+        if self.dataset is not None:
+            from mptrec_tf.data import census_income
+
+            return Sources(*map(str, census_income.get()))
+        return Sources(cast(Files, self.train), cast(Files, self.validation), self.test)
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
+    """How a stage is trained: AdamW, a linear warm-up and a cosine decay, early stopping.
+
+    Args:
+        epochs: Most epochs. Defaults to 12.
+        batch_size: Rows in a batch. Defaults to 512.
+        learning_rate: Highest learning rate. Defaults to 2e-3.
+        warmup: Fraction of the steps in which the rate grows from 0. Defaults to 0.1.
+        weight_decay: Of AdamW. Defaults to 0.004.
+        patience: Epochs without a better validation metric before training stops. Defaults to 4.
+        monitor: Metric that early stopping watches, such as `"income_auc"`. Defaults to `None`: the
+            mean AUC of the binary tasks, or the loss where none is binary.
+        jit_compile: Whether to compile with XLA. Defaults to `True`.
+        steps_per_execution: Steps in one call of the graph. Defaults to 32.
+    """
+
+    epochs: Positive = 12
+    batch_size: Positive = 512
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    warmup: Rate = 0.1
+    weight_decay: NotNegative = 0.004
+    patience: Positive = 4
+    monitor: str | None = None
+    jit_compile: bool = True
+    steps_per_execution: Positive = 32
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """The arguments of `MPTRec`, with its meanings and defaults, except the dropout rates.
+
+    Args:
+        expert_dropout: Defaults to 0.3.
+        tower_dropout: Defaults to 0.1.
+    """
+
+    embedding_dim: Positive = 8
+    expert_units: Units = (256, 128)
+    tower_units: Units = (64, 32)
+    activation: str = "relu"
+    expert_dropout: Rate = 0.3
+    tower_dropout: Rate = 0.1
+    generic_weight: NotNegative = 0.2
+    adversarial: Literal["representations", "assigned", "periodic"] | None = "representations"
+    adversarial_weight: NotNegative = 0.1
+    l2_embedding: NotNegative = 0.0
+    l2: NotNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModuleConfig:
+    """The arguments of `MPTRec.add_task`, with its meanings and defaults, except the dropout.
+
+    Args:
+        dropout: Defaults to 0.1.
+    """
+
+    attention: Literal["example", "embedding", "fixed"] = "example"
+    representation: Literal["both", "specific", "shared"] = "both"
+    query_units: Positive | None = None
+    temperature: Annotated[float, Field(gt=0)] = 150.0
+    input_projection: Annotated[int, Field(ge=0)] = 16
+    tower_units: Units = (64, 32)
+    dropout: Rate = 0.1
+    l2: NotNegative = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Stage1Config:
+    """Stage 1: the tasks that are trained together.
+
+    Args:
+        tasks: Their names.
+        model: The model.
+        training: The training.
+    """
+
+    tasks: Annotated[Strings, Field(min_length=1)]
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Stage2Config:
+    """Stage 2: how each new task is added.
+
+    Args:
+        module: The prompt module.
+        training: The training.
+    """
+
+    module: ModuleConfig = ModuleConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """Everything that a run needs.
+
+    Args:
+        data: Where the rows are.
+        features: The features.
+        tasks: The tasks of both stages.
+        stage1: What is trained first.
+        stage2: How new tasks are added.
+
+    Example:
+
+    ```yaml
+    data: {train: train.parquet, validation: validation.parquet}
+    features:
+      - {kind: numeric, name: age}
+      - {kind: categorical, name: city}
+    tasks:
+      - {name: click, label: click}
+      - {name: like, label: like}
+    stage1: {tasks: [click]}
+    ```
+    """
+
+    data: DataConfig
+    features: Annotated[tuple[Feature, ...], Field(strict=False, min_length=1)]
+    tasks: Annotated[tuple[Task, ...], Field(strict=False, min_length=1)]
+    stage1: Stage1Config
+    stage2: Stage2Config = Stage2Config()
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> "Config":
+        self.spec.with_tasks(*self.stage1.tasks)
+        return self
+
+    @property
+    def spec(self) -> DataSpec:
+        """The features and tasks."""
+        return DataSpec(self.features, self.tasks)
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str]) -> "Config":
+        """Reads a configuration.
+
+        Raises:
+            SpecError: If anything does not fit; every problem is named with its key and value.
+        """
+        return parse(cls, load_yaml(path), str(path))

@@ -1,0 +1,131 @@
+"""From YAML to validated dataclasses; errors name the key, its value and what is allowed."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from mptrec_tf.errors import SpecError
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""No unknown keys, no coercion of one type into another, no NaN."""
+
+MERGE = "tag:yaml.org,2002:merge"
+"""The YAML key `<<`, which may be given twice."""
+
+TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of keeping the last one.
+
+    Dates stay texts: they are categories and label values, not points in time.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise SpecError(
+                    f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != TIMESTAMP]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_yaml(path: str | os.PathLike[str]) -> Any:
+    """Reads a YAML file without ever constructing anything but plain data.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The content as dicts, lists, strings and numbers.
+
+    Raises:
+        SpecError: If the file is missing, is not YAML, or gives a key twice.
+    """
+    path = pathlib.Path(path)
+    try:
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from error
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+
+
+def parse(cls: type[T], value: Any, where: str) -> T:
+    """Validates plain data (as read from YAML or JSON) into a spec dataclass.
+
+    Args:
+        cls: The dataclass.
+        value: Plain data: dicts, lists, strings, numbers.
+        where: What to call the source in an error, such as a file name.
+
+    Returns:
+        An instance of `cls`.
+
+    Raises:
+        SpecError: If anything does not fit; every problem is listed with its key and value.
+    """
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{where}: {error}") from error
+    try:
+        return TypeAdapter(cls).validate_json(text)
+    except ValidationError as error:
+        problems = [_describe(problem, value) for problem in error.errors()]
+        raise SpecError("\n".join(f"{where}: {problem}" for problem in problems)) from error
+
+
+def dump(value: Any) -> Any:
+    """The inverse of `parse`: plain data, without what is left at its default."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: dump(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.name == "kind" or getattr(value, field.name) != field.default
+        }
+    return [dump(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _describe(problem: Mapping[str, Any], value: Any) -> str:
+    """One line for one pydantic problem: the key's path, what was expected, what was received."""
+    path, current = "", value
+    for part in problem["loc"]:
+        if isinstance(current, Mapping) and part in current:
+            path, current = f"{path}.{part}" if path else str(part), current[part]
+        elif isinstance(current, list) and isinstance(part, int) and part < len(current):
+            path, current = f"{path}[{part}]", current[part]
+            if isinstance(current, Mapping) and "name" in current:
+                path += f" ({current['name']})"
+        elif problem["type"] == "missing" and part == problem["loc"][-1]:
+            path = f"{path}.{part}" if path else str(part)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "unexpected_keyword_argument":
+        message = "no such key"
+    elif problem["type"] == "missing":
+        message = "this key is required"
+    elif not isinstance(problem["input"], Mapping | list):
+        message += f", got {problem['input']!r}"
+    return f"{path}: {message}" if path else message

@@ -1,0 +1,80 @@
+"""Tasks: what the model predicts, and where its labels come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from mptrec_tf.spec.features import Name, Strings
+from mptrec_tf.spec.parsing import STRICT
+
+Values = str | int | Annotated[tuple[str | int, ...], Field(strict=False)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Task:
+    """One thing that is predicted.
+
+    A row whose label cell is empty has no label for the task: it counts in neither the task's loss
+    nor its metrics.
+
+    Args:
+        name: Task name, the key of its predictions and the prefix of its metrics.
+        label: Column that holds the label. No task's label column may be a feature.
+        kind: `"binary"` (default), `"multiclass"` or `"regression"`.
+        positive: For a binary task, the value or values that mean 1; all others mean 0.
+        negative: For a binary task, the value or values that mean 0; all others mean 1.
+        above: For a binary task, the number above which a label means 1. Without any of these three
+            rules the column must hold 0 and 1.
+        classes: For a multiclass task, its label values, in the order of the outputs.
+        mask: Column of 0 and 1; where it is 0 (or empty), the row has no label for this task.
+            Defaults to `None`.
+        weight: Column of example weights (>= 0) for this task's loss and metrics. Defaults to
+            `None`: every row weighs 1.
+        loss_weight: Weight of this task's loss in the sum over tasks. Defaults to 1.
+
+    Raises:
+        ValueError: If rules for another kind of task are given, or several rules at once.
+
+    Example:
+
+    >>> Task("income", label="income", positive="50000+.").kind
+    'binary'
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    label: Name
+    kind: Literal["binary", "multiclass", "regression"] = "binary"
+    positive: Values | None = None
+    negative: Values | None = None
+    above: float | None = None
+    classes: Strings | None = None
+    mask: Name | None = None
+    weight: Name | None = None
+    loss_weight: Annotated[float, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> "Task":
+        rules = [r for r in ("positive", "negative", "above") if getattr(self, r) is not None]
+        if len(rules) > 1:
+            raise ValueError(f"task {self.name!r}: give one of {rules}, not {len(rules)}")
+        if rules and self.kind != "binary":
+            raise ValueError(f"task {self.name!r}: {rules[0]} is for binary tasks only")
+        if self.kind == "multiclass":
+            if self.classes is None or len(self.classes) < 2:
+                raise ValueError(f"task {self.name!r}: a multiclass task needs 2 or more classes")
+            if len(set(self.classes)) < len(self.classes):
+                raise ValueError(f"task {self.name!r}: classes must differ")
+        elif self.classes is not None:
+            raise ValueError(f"task {self.name!r}: classes is for multiclass tasks only")
+        return self
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers the task's tower gives: one for each class, or 1."""
+        return len(self.classes) if self.classes is not None else 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the task's labels, mask and weights are read from."""
+        return tuple(c for c in (self.label, self.mask, self.weight) if c is not None)

@@ -1,0 +1,85 @@
+import dataclasses
+
+import pydantic
+import pytest
+
+from mptrec_tf import CategoricalFeature, MultiValuedFeature, NumericFeature
+
+
+def test_defaults_are_the_documented_ones():
+    assert dataclasses.asdict(NumericFeature("age")) == {
+        "name": "age",
+        "encoding": "piecewise_linear",
+        "bins": 32,
+        "missing": None,
+        "kind": "numeric",
+    }
+    assert dataclasses.asdict(MultiValuedFeature("tags")) == {
+        "name": "tags",
+        "vocabulary": None,
+        "hash_buckets": None,
+        "min_count": 1,
+        "max_size": None,
+        "missing_values": (),
+        "embedding_dim": None,
+        "kind": "multivalued",
+        "max_length": 16,
+        "separator": "|",
+        "pooling": "mean",
+    }
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "key", "value"),
+    [
+        (NumericFeature, {"encoding": "log"}, "encoding", "log"),
+        (NumericFeature, {"bins": 0}, "bins", "0"),
+        (NumericFeature, {"bins": "8"}, "bins", "8"),
+        (NumericFeature, {"missing": float("nan")}, "missing", "nan"),
+        (NumericFeature, {"bin": 8}, "bin", "8"),
+        (CategoricalFeature, {"hash_buckets": 0}, "hash_buckets", "0"),
+        (CategoricalFeature, {"min_count": 0}, "min_count", "0"),
+        (CategoricalFeature, {"max_size": -1}, "max_size", "-1"),
+        (CategoricalFeature, {"embedding_dim": 0}, "embedding_dim", "0"),
+        (CategoricalFeature, {"vocabulary": ("a", 1)}, "vocabulary", "1"),
+        (CategoricalFeature, {"pooling": "sum"}, "pooling", "sum"),
+        (MultiValuedFeature, {"max_length": 0}, "max_length", "0"),
+        (MultiValuedFeature, {"separator": ""}, "separator", "''"),
+        (MultiValuedFeature, {"pooling": "last"}, "pooling", "last"),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_its_name_and_value(cls, arguments, key, value):
+    with pytest.raises(pydantic.ValidationError) as caught:
+        cls("column", **arguments)
+    assert key in str(caught.value)
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", 3, None])
+def test_a_name_is_a_text_that_is_not_empty(name):
+    with pytest.raises(pydantic.ValidationError, match="name"):
+        NumericFeature(name=name)
+
+
+def test_a_vocabulary_is_not_hashed_too():
+    with pytest.raises(ValueError, match="feature 'city': give vocabulary or hash_buckets"):
+        CategoricalFeature("city", vocabulary=("Oslo",), hash_buckets=10)
+
+
+def test_a_vocabulary_has_no_repetition():
+    with pytest.raises(ValueError, match=r"feature 'city': the vocabulary repeats \['Oslo'\]"):
+        CategoricalFeature("city", vocabulary=("Oslo", "Rome", "Oslo"))
+
+
+@pytest.mark.parametrize("text", ["", "?"])
+def test_a_vocabulary_holds_no_text_for_a_missing_value(text):
+    with pytest.raises(ValueError, match="they mean a missing value"):
+        CategoricalFeature("city", vocabulary=("Oslo", text), missing_values=("?",))
+
+
+def test_lists_become_tuples_so_that_a_feature_is_hashable_and_cannot_change():
+    feature = CategoricalFeature("city", vocabulary=["Oslo", "Rome"])
+    assert feature == CategoricalFeature("city", vocabulary=("Oslo", "Rome"))
+    assert len({feature, CategoricalFeature("city", vocabulary=("Oslo", "Rome"))}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        feature.name = "town"

@@ -1,0 +1,58 @@
+"""The configuration of a run."""
+
+import pathlib
+
+import pytest
+import yaml
+
+from mptrec_tf import SpecError
+from mptrec_tf.config import Config
+from mptrec_tf.data import census_income
+
+CENSUS = pathlib.Path(__file__).parents[2] / "configs/census_income.yaml"
+SMALL = {
+    "data": {"train": "train.csv", "validation": ["a.csv", "b.csv"]},
+    "features": [{"kind": "numeric", "name": "age"}],
+    "tasks": [{"name": "click", "label": "click"}, {"name": "like", "label": "like"}],
+    "stage1": {"tasks": ["click"]},
+}
+
+
+def read(tmp_path, **changes):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, **changes}))
+    return Config.from_yaml(path)
+
+
+def test_the_shipped_configuration_is_the_data_set_s_own_spec():
+    assert Config.from_yaml(CENSUS).spec == census_income.spec()
+
+
+def test_defaults(tmp_path):
+    config = read(tmp_path)
+    assert config.data.sources() == ("train.csv", ("a.csv", "b.csv"), None)
+    assert config.stage1.model.adversarial == "representations"
+    assert config.stage1.training.monitor is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage1": {"tasks": ["clik"]}}, "no task 'clik'"),
+        ({"stage1": {"tasks": []}}, "stage1.tasks"),
+        ({"stage1": {"tasks": ["click"], "model": {"expert_dropout": 1.5}}}, "1.5"),
+        ({"stage1": {"tasks": ["click"], "model": {"dropout": 0.5}}}, "no such key"),
+        ({"stage1": {"tasks": ["click"], "training": {"epochs": "ten"}}}, "'ten'"),
+        ({"stage1": {"tasks": ["click"], "model": {"adversarial": "gan"}}}, "'gan'"),
+        ({"data": {"dataset": "census-income", "train": "x.csv"}}, "not both"),
+        ({"data": {"train": "x.csv"}}, "give dataset, or train and validation"),
+        ({"data": {"dataset": "iris"}}, "'iris'"),
+        ({"features": [{"kind": "numeric", "name": "click"}]}, "'click' is also a feature"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_errors_name_the_key_and_the_value(tmp_path, changes, message):
+    with pytest.raises(SpecError) as error:
+        read(tmp_path, **changes)
+    assert message in str(error.value)
+    assert "config.yaml" in str(error.value)
