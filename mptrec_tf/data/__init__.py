@@ -1,0 +1,20 @@
+"""Raw data, their encoding, and datasets."""
+
+from mptrec_tf.data import census_income
+from mptrec_tf.data.conversion import convert
+from mptrec_tf.data.datasets import dataset_of_arrays, make_dataset
+from mptrec_tf.data.encoding import FeatureEncoder, check_same_features
+from mptrec_tf.data.labels import encode_labels
+from mptrec_tf.data.readers import Chunk, read_chunks
+
+__all__ = [
+    "Chunk",
+    "FeatureEncoder",
+    "census_income",
+    "check_same_features",
+    "convert",
+    "dataset_of_arrays",
+    "encode_labels",
+    "make_dataset",
+    "read_chunks",
+]

@@ -1,0 +1,102 @@
+"""One-off conversion between file formats, in bounded memory."""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from mptrec_tf.data.readers import Chunk, Path, Source, read_chunks
+from mptrec_tf.errors import DataError
+
+
+def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
+    """Writes raw data as one Parquet or TFRecord file.
+
+    The file appears under its name when it is complete: a run that is cut off leaves nothing that
+    looks finished.
+
+    Args:
+        source: A frame, a dict of columns, or files (CSV, TSV, Parquet, TFRecord).
+        destination: A name that ends in `.parquet`, `.tfrecord` or `.tfrecord.gz`.
+        progress: Whether to show a progress bar. Defaults to `True`.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        DataError: If the source cannot be read, or the destination's format is not one of these.
+
+    Example:
+
+    ```python
+    convert("rows.csv.gz", "rows.parquet")
+    ```
+    """
+    path = pathlib.Path(destination)
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chunks = read_chunks(source, progress=f"writing {path.name}" if progress else None)
+    try:
+        if path.suffix == ".parquet":
+            rows = _write_parquet(chunks, partial)
+        elif path.name.endswith((".tfrecord", ".tfrecord.gz")):
+            rows = _write_tfrecord(chunks, partial, "GZIP" if path.suffix == ".gz" else "")
+        else:
+            raise DataError(f"{path}: write to .parquet, .tfrecord or .tfrecord.gz")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return rows
+
+
+def _write_parquet(chunks: Iterable[Chunk], path: pathlib.Path) -> int:
+    writer, rows = None, 0
+    try:
+        for chunk in chunks:
+            if writer is None:
+                writer = pa.parquet.ParquetWriter(path, chunk.table.schema, compression="zstd")
+            try:
+                table = chunk.table.cast(writer.schema)
+            except (pa.ArrowInvalid, ValueError) as error:
+                raise DataError(
+                    f"{chunk.where}: not the columns of the rows before: {error}"
+                ) from error
+            writer.write_table(table)
+            rows += table.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
+
+
+def _write_tfrecord(chunks: Iterable[Chunk], path: pathlib.Path, compression: str) -> int:
+    import tensorflow as tf
+
+    rows = 0
+    with tf.io.TFRecordWriter(str(path), compression) as writer:
+        for chunk in chunks:
+            columns = {name: chunk.table[name].to_pylist() for name in chunk.table.column_names}
+            for row in range(chunk.table.num_rows):
+                cells = {name: _feature(name, values[row]) for name, values in columns.items()}
+                example = tf.train.Example(features=tf.train.Features(feature=cells))
+                writer.write(example.SerializeToString())
+            rows += chunk.table.num_rows
+    return rows
+
+
+def _feature(name: str, value: Any) -> Any:
+    """A cell as a `tf.train.Feature`; an empty cell as one without values."""
+    import tensorflow as tf
+
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    values = [v.encode() if isinstance(v, str) else v for v in values]
+    if all(isinstance(v, bytes) for v in values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+    try:
+        if all(isinstance(v, int) for v in values):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"column {name!r}: a TFRecord cannot hold {value!r}") from error

@@ -1,0 +1,175 @@
+"""`tf.data` datasets of encoded batches, from memory or streamed from files."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.data.labels import encode_labels, require_labels
+from mptrec_tf.data.readers import Source, describe, read_chunks
+from mptrec_tf.spec import Task
+from mptrec_tf.spec.data_spec import check_labels_are_not_features
+
+EXAMPLE_ID = "example_id"
+"""Key of the row number among the inputs, for what is remembered about each row."""
+
+Batch = tuple[dict[str, Any], ...]
+
+
+def make_dataset(
+    source: Source,
+    encoder: FeatureEncoder,
+    tasks: Sequence[Task] = (),
+    *,
+    batch_size: int = 512,
+    shuffle: bool = False,
+    seed: int = 0,
+    stream: bool = False,
+    shuffle_buffer: int = 262_144,
+    shard: tuple[int, int] = (0, 1),
+    with_example_ids: bool = False,
+    progress: bool = False,
+) -> tf.data.Dataset:
+    """Encoded batches `(x, y)`, or `(x, y, weights)` where a task has a weight column.
+
+    By default the encoded rows are held in memory: a shuffle then covers all of them and no epoch
+    touches the files again. With `stream=True` memory holds a few chunks only and each epoch reads
+    the files anew.
+
+    Args:
+        source: Raw data: a frame, a dict of columns, or files.
+        encoder: An adapted encoder.
+        tasks: The tasks whose labels `y` holds. Defaults to none: the batches are `(x,)`.
+        batch_size: Rows in a batch; the last one may have fewer. Defaults to 512.
+        shuffle: Whether to shuffle anew in each epoch. Defaults to `False`.
+        seed: Seed of the shuffle. Defaults to 0.
+        stream: Whether to read from the files in every epoch. Defaults to `False`.
+        shuffle_buffer: Rows that a streamed shuffle draws from. Defaults to 262,144.
+        shard: `(index, count)`: keep every `count`-th chunk of rows, for worker `index` of `count`.
+        with_example_ids: Whether `x` also holds `"example_id"`, int32 (B,), the number of the row;
+            the periodic assignment of `MPTRec` needs it. Only in memory. Defaults to `False`.
+        progress: Whether to show a progress bar while rows are encoded. Defaults to `False`.
+
+    Returns:
+        A dataset. `x` is a dict as `FeatureEncoder` gives it, `y` a dict of float32 (B,) by task
+        with NaN for a missing label, `weights` a dict of float32 (B,) by task.
+
+    Raises:
+        DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+        SpecError: If a task's label column is a feature.
+
+    Example:
+
+    >>> rows = {"age": [31, 45], "click": [0, 1]}
+    >>> encoder = FeatureEncoder([NumericFeature("age")]).adapt(rows)
+    >>> x, y = next(iter(make_dataset(rows, encoder, [Task("click", "click")])))
+    >>> y["click"].numpy()
+    array([0., 1.], dtype=float32)
+    """
+    tasks = tuple(tasks)
+    check_labels_are_not_features(encoder.features, tasks)
+    if stream:
+        if with_example_ids:
+            raise ValueError("with_example_ids needs the rows in memory, not stream=True")
+        return _streamed(source, encoder, tasks, batch_size, shuffle, seed, shuffle_buffer, shard)
+    label = "encoding" if progress else None
+    batches = list(_encode(source, encoder, tasks, shard, label))
+    whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    rows = len(next(iter(whole[0].values())))
+    if with_example_ids:
+        whole[0][EXAMPLE_ID] = np.arange(rows, dtype=np.int32)
+    return dataset_of_arrays(whole, batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def dataset_of_arrays(
+    arrays: Batch, *, batch_size: int, shuffle: bool = False, seed: int = 0
+) -> tf.data.Dataset:
+    """Batches of rows that are already in memory, gathered a batch at a time.
+
+    Args:
+        arrays: A nest of arrays of the same length, such as `(x, y)`.
+        batch_size: Rows in a batch.
+        shuffle: Whether to shuffle all rows anew in each epoch. Defaults to `False`.
+        seed: Seed of the shuffle. Defaults to 0.
+
+    Returns:
+        A dataset with the structure of `arrays`.
+    """
+    tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+    rows = int(tf.nest.flatten(tensors)[0].shape[0])
+    indices = tf.data.Dataset.range(rows)
+    if shuffle:
+        indices = indices.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
+    return (
+        indices.batch(batch_size)
+        .map(
+            lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def count_rows(source: Source, encoder: FeatureEncoder, tasks: Sequence[Task]) -> int:
+    """Reads and checks every row of a source, as a streamed epoch would, and counts them.
+
+    Args:
+        source: A frame, a dict of columns, or files.
+        encoder: An adapted encoder.
+        tasks: The tasks whose labels are checked.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+    """
+    batches = _encode(source, encoder, tuple(tasks), (0, 1), None)
+    return sum(len(next(iter(x.values()))) for x, *_ in batches)
+
+
+def _streamed(
+    source: Source,
+    encoder: FeatureEncoder,
+    tasks: tuple[Task, ...],
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    shuffle_buffer: int,
+    shard: tuple[int, int],
+) -> tf.data.Dataset:
+    first = next(_encode(source, encoder, tasks, shard, None, require=False))
+    signature = tf.nest.map_structure(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), first
+    )
+    dataset = tf.data.Dataset.from_generator(
+        lambda: _encode(source, encoder, tasks, shard, None), output_signature=signature
+    )
+    dataset = dataset.unbatch()
+    if shuffle:
+        dataset = dataset.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _encode(
+    source: Source,
+    encoder: FeatureEncoder,
+    tasks: tuple[Task, ...],
+    shard: tuple[int, int],
+    progress: str | None,
+    require: bool = True,
+) -> Iterator[Batch]:
+    """Encoded chunks; at the end, an error if a task never had a label."""
+    labelled = {task.name: 0 for task in tasks}
+    for chunk in read_chunks(source, encoder.features, tasks, shard=shard, progress=progress):
+        batch: Batch = (encoder.encode_chunk(chunk),)
+        if tasks:
+            labels, weights = encode_labels(tasks, chunk)
+            batch += (labels, weights) if weights else (labels,)
+            for name, values in labels.items():
+                labelled[name] += int(np.count_nonzero(~np.isnan(values)))
+        yield batch
+    if require:
+        require_labels(tasks, labelled, describe(source))

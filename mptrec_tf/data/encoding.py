@@ -1,0 +1,395 @@
+"""From raw columns to the ids and numbers that models read."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from mptrec_tf.data.columns import as_floats, as_lists, as_strings
+from mptrec_tf.data.readers import Chunk, Source, read_chunks
+from mptrec_tf.data.sketches import CategoryCounts, NumberCounts
+from mptrec_tf.errors import DataError, ModelError, SpecError
+from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, MultiValuedFeature, NumericFeature
+from mptrec_tf.spec.parsing import dump, parse
+
+VOCABULARIES = "vocabularies.json"
+MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
+
+Encoded = dict[str, Any]
+"""`"numeric"` float32 (B, N), `"categorical"` int32 (B, C), `"multivalued"` int32 (B, L)."""
+
+
+@keras.saving.register_keras_serializable("mptrec_tf")
+class FeatureEncoder(keras.layers.Layer):
+    """Turns raw columns into three tensors: numbers, category ids, ids of multi-valued columns.
+
+    Learns vocabularies and bins in one pass over training data of any size (`adapt`), on training
+    data alone. A category that was not seen then becomes the unknown id, never an error. It works
+    in front of a model, in `tf.data`, and inside an exported graph.
+
+    Args:
+        features: The features, as `DataSpec.features` holds them.
+        numeric_state: Bin edges (piecewise-linear) or `[mean, standard deviation]` by column, as
+            `get_config` gives it. Defaults to `None`: learned by `adapt`.
+        vocabulary_sizes: Ids by column, as `get_config` gives it. Defaults to `None`.
+        **kwargs: `name` and other arguments of `keras.layers.Layer`.
+
+    Input: a dict of tensors by column name: float (B,) for numeric features, string or integer (B,)
+    for categorical ones, string `RaggedTensor` (B, None) or dense (B, n), padded with `""`, for
+    multi-valued ones.
+
+    Output: a dict with those of these keys for which there are features:
+
+    - `"numeric"`: float32 (B, N), a column for each numeric feature;
+    - `"categorical"`: int32 (B, C), a column for each categorical feature, 0 missing, 1 unknown;
+    - `"multivalued"`: int32 (B, L), `max_length` columns for each multi-valued feature, padded
+      with 0.
+
+    Example:
+
+    >>> encoder = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")])
+    >>> encoder = encoder.adapt({"age": [31, 45], "city": ["Oslo", "Rome"]})
+    >>> encoder({"age": tf.constant([40.0]), "city": tf.constant(["Paris"])})["categorical"].numpy()
+    array([[1]], dtype=int32)
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        numeric_state: Mapping[str, list[float]] | None = None,
+        vocabulary_sizes: Mapping[str, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs = {"trainable": False, "autocast": False, **kwargs}
+        super().__init__(**kwargs)
+        self.features = DataSpec(tuple(features)).features
+        self._numeric_state = {k: list(v) for k, v in (numeric_state or {}).items()}
+        self._sizes = dict(vocabulary_sizes or {})
+        self._vocabularies: dict[str, list[str]] = {}
+        self._tables: dict[str, tf.lookup.StaticHashTable] = {}
+        self.built = True
+        if numeric_state is None and not any(map(_must_adapt, self.features)):
+            self._set_state({}, {})
+
+    @property
+    def numeric_features(self) -> list[NumericFeature]:
+        """The numeric features, in the order of the columns of `"numeric"`."""
+        return [f for f in self.features if isinstance(f, NumericFeature)]
+
+    @property
+    def categorical_features(self) -> list[CategoricalFeature]:
+        """The features with one category a row, in the order of the columns of `"categorical"`."""
+        return [f for f in self.features if type(f) is CategoricalFeature]
+
+    @property
+    def multivalued_features(self) -> list[MultiValuedFeature]:
+        """The multi-valued features, in the order of their parts of `"multivalued"`."""
+        return [f for f in self.features if isinstance(f, MultiValuedFeature)]
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether every vocabulary and every bin is known."""
+        return all(
+            feature.name in (self._numeric_state if _is_numeric(feature) else self._sizes)
+            for feature in self.features
+        )
+
+    @property
+    def numeric_state(self) -> dict[str, list[float]]:
+        """Bin edges, or mean and standard deviation, by numeric column."""
+        self._require_adapted()
+        return self._numeric_state
+
+    def vocabulary_size(self, name: str) -> int:
+        """How many ids a categorical column has, the missing and the unknown one included."""
+        self._require_adapted()
+        return self._sizes[name]
+
+    def vocabulary(self, name: str) -> list[str]:
+        """The known categories of a column; the first has the id 2. Empty for a hashed column."""
+        self._require_adapted()
+        return self._vocabularies.get(name, [])
+
+    def adapt(self, source: Source, progress: bool = False) -> "FeatureEncoder":
+        """Learns vocabularies and bins in one pass.
+
+        Args:
+            source: Training data, and only those: a frame, a dict of columns, or files.
+            progress: Whether to show a progress bar. Defaults to `False`.
+
+        Returns:
+            This encoder.
+
+        Raises:
+            DataError: If a column is missing or holds values of another type.
+        """
+        numbers = {f.name: NumberCounts() for f in self.numeric_features}
+        categories = {f.name: CategoryCounts() for f in self.features if _learns_vocabulary(f)}
+        label = "learning the encoding" if progress else None
+        for chunk in read_chunks(source, self.features, progress=label):
+            for feature in self.features:
+                if isinstance(feature, NumericFeature):
+                    numbers[feature.name].update(_numbers(feature, chunk))
+                elif feature.name in categories:
+                    categories[feature.name].update(_texts(feature, chunk))
+        self.set_sketches(numbers, categories)
+        return self
+
+    def set_sketches(
+        self, numbers: Mapping[str, NumberCounts], categories: Mapping[str, CategoryCounts]
+    ) -> None:
+        """Takes the encoding from counts that were made elsewhere, such as in a Beam pipeline.
+
+        Args:
+            numbers: Counts by numeric column.
+            categories: Counts by categorical column whose vocabulary is learned.
+        """
+        numeric_state = {}
+        for feature in self.numeric_features:
+            counts = numbers[feature.name]
+            numeric_state[feature.name] = (
+                counts.boundaries(feature.bins)
+                if feature.encoding == "piecewise_linear"
+                else list(counts.mean_and_deviation())
+            )
+        learned = {
+            f.name: categories[f.name].vocabulary(f.min_count, f.max_size, f.missing_values)
+            for f in self.features
+            if isinstance(f, CategoricalFeature) and f.name in categories
+        }
+        self._set_state(numeric_state, learned)
+
+    def _set_state(
+        self, numeric_state: dict[str, list[float]], learned: Mapping[str, list[str]]
+    ) -> None:
+        self._numeric_state = numeric_state
+        for feature in self.features:
+            if not isinstance(feature, CategoricalFeature):
+                continue
+            if feature.hash_buckets is not None:
+                self._sizes[feature.name] = feature.hash_buckets + 1
+                continue
+            vocabulary = learned.get(feature.name, list(feature.vocabulary or ()))
+            self._vocabularies[feature.name] = vocabulary
+            self._sizes[feature.name] = len(vocabulary) + FIRST_ID
+            self._tables[feature.name] = _lookup_table(vocabulary)
+
+    def call(self, inputs: Mapping[str, Any]) -> Encoded:
+        """Encodes a batch of raw columns inside a graph; see the class for the shapes."""
+        self._require_adapted()
+        missing = [f.name for f in self.features if f.name not in inputs]
+        if missing:
+            raise DataError(f"the input lacks {missing}; it has {sorted(inputs)}")
+        outputs: Encoded = {}
+        if self.numeric_features:
+            outputs["numeric"] = tf.stack(
+                [_fill(f, tf.cast(inputs[f.name], tf.float32)) for f in self.numeric_features], -1
+            )
+        if self.categorical_features:
+            outputs["categorical"] = tf.stack(
+                [self._ids(f, inputs[f.name]) for f in self.categorical_features], -1
+            )
+        if self.multivalued_features:
+            outputs["multivalued"] = tf.concat(
+                [self._padded_ids(f, inputs[f.name]) for f in self.multivalued_features], -1
+            )
+        return outputs
+
+    def encode_chunk(self, chunk: Chunk) -> dict[str, np.ndarray]:
+        """Encodes rows that were read from a source; see the class for the shapes.
+
+        The result equals `call`'s. Each different text of a column is looked up once.
+
+        Args:
+            chunk: Rows with a column for each feature.
+
+        Raises:
+            DataError: If a value does not fit its feature, or a number is missing where the feature
+                defines no stand-in.
+        """
+        self._require_adapted()
+        rows, outputs = chunk.table.num_rows, {}
+        if self.numeric_features:
+            outputs["numeric"] = np.stack(
+                [_numbers(f, chunk) for f in self.numeric_features], axis=-1
+            ).astype(np.float32)
+        if self.categorical_features:
+            outputs["categorical"] = np.stack(
+                [self._ids_of_texts(f, _texts(f, chunk)) for f in self.categorical_features], -1
+            )
+        if self.multivalued_features:
+            parts = []
+            for feature in self.multivalued_features:
+                lists = _lists(feature, chunk)
+                ids = self._ids_of_texts(feature, lists.flatten())
+                part = np.full((rows, feature.max_length), MISSING_ID, np.int32)
+                lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+                row = np.repeat(np.arange(rows), lengths)
+                position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+                kept = position < feature.max_length
+                part[row[kept], position[kept]] = ids[kept]
+                parts.append(part)
+            outputs["multivalued"] = np.concatenate(parts, axis=-1)
+        return outputs
+
+    def encode(self, source: Source) -> dict[str, np.ndarray]:
+        """Encodes all rows of a source into memory.
+
+        Args:
+            source: A frame, a dict of columns, or files.
+
+        Returns:
+            Arrays as a model's `predict` takes them.
+
+        Raises:
+            DataError: If the data do not fit the features.
+        """
+        chunks = [self.encode_chunk(c) for c in read_chunks(source, self.features)]
+        return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+
+    def _ids_of_texts(self, feature: CategoricalFeature, texts: pa.Array) -> np.ndarray:
+        encoded = texts.fill_null("").dictionary_encode()
+        distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+        ids = self._ids(feature, tf.constant(distinct, tf.string)).numpy()
+        return ids[encoded.indices.to_numpy(zero_copy_only=False)]
+
+    def _ids(self, feature: CategoricalFeature, values: Any) -> Any:
+        values = tf.convert_to_tensor(values)
+        if values.dtype.is_integer:
+            values = tf.strings.as_string(values)
+        if feature.hash_buckets is not None:
+            ids = tf.strings.to_hash_bucket_fast(values, feature.hash_buckets) + 1
+        else:
+            ids = self._tables[feature.name].lookup(values)
+        missing = tf.equal(values, "")
+        for text in feature.missing_values:
+            missing |= tf.equal(values, text)
+        return tf.cast(tf.where(missing, tf.constant(MISSING_ID, ids.dtype), ids), tf.int32)
+
+    def _padded_ids(self, feature: MultiValuedFeature, values: Any) -> Any:
+        if isinstance(values, tf.SparseTensor):
+            values = tf.RaggedTensor.from_sparse(values)
+        if isinstance(values, tf.RaggedTensor):
+            values = values.to_tensor("", shape=(None, feature.max_length))
+        values = tf.convert_to_tensor(values)[:, : feature.max_length]
+        ids = self._ids(feature, values)
+        ids = tf.pad(ids, [[0, 0], [0, feature.max_length - tf.shape(ids)[1]]])
+        return tf.ensure_shape(ids, (None, feature.max_length))
+
+    def _require_adapted(self) -> None:
+        if not self.is_adapted:
+            raise ModelError("the encoder has not learned its encoding yet; call adapt(data) first")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "features": [dump(feature) for feature in self.features],
+            "numeric_state": self._numeric_state if self.is_adapted else None,
+            "vocabulary_sizes": self._sizes if self.is_adapted else None,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FeatureEncoder":
+        config = dict(config)
+        spec = parse(DataSpec, {"features": config.pop("features")}, "the encoder's configuration")
+        return cls(spec.features, **config)
+
+    def save_assets(self, directory: str) -> None:
+        """Writes the vocabularies; called by Keras when a model is saved."""
+        text = json.dumps(self._vocabularies, ensure_ascii=False)
+        pathlib.Path(directory, VOCABULARIES).write_text(text, encoding="utf-8")
+
+    def load_assets(self, directory: str | os.PathLike[str]) -> None:
+        """Reads the vocabularies; called by Keras when a model is loaded."""
+        text = pathlib.Path(directory, VOCABULARIES).read_text(encoding="utf-8")
+        vocabularies = json.loads(text)
+        for name, vocabulary in vocabularies.items():
+            if self._sizes.get(name) != len(vocabulary) + FIRST_ID:
+                raise ModelError(
+                    f"the vocabulary of {name!r} has {len(vocabulary)} entries, but the model's "
+                    f"configuration says {self._sizes.get(name, FIRST_ID) - FIRST_ID}"
+                )
+        self._set_state(self._numeric_state, vocabularies)
+
+
+def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> None:
+    """Refuses a model whose features are not those of a spec.
+
+    Raises:
+        SpecError: Lists the features that only one side has, or that both define differently.
+    """
+    theirs = {f.name: f for f in encoder.features}
+    ours = {f.name: f for f in spec.features}
+    differences = [f"{name!r} is only in the spec" for name in ours.keys() - theirs.keys()]
+    differences += [f"{name!r} is only in the model" for name in theirs.keys() - ours.keys()]
+    differences += [
+        f"{name!r} is {dump(theirs[name])} in the model and {dump(ours[name])} in the spec"
+        for name in ours.keys() & theirs.keys()
+        if ours[name] != theirs[name]
+    ]
+    if differences:
+        raise SpecError(f"{where} was made from another spec: " + "; ".join(sorted(differences)))
+
+
+def _is_numeric(feature: Feature) -> bool:
+    return isinstance(feature, NumericFeature)
+
+
+def _learns_vocabulary(feature: Feature) -> bool:
+    return (
+        isinstance(feature, CategoricalFeature)
+        and feature.vocabulary is None
+        and feature.hash_buckets is None
+    )
+
+
+def _must_adapt(feature: Feature) -> bool:
+    return _is_numeric(feature) or _learns_vocabulary(feature)
+
+
+def _lookup_table(vocabulary: list[str]) -> tf.lookup.StaticHashTable:
+    # A table cannot be empty; the empty text is never in a vocabulary.
+    keys = tf.constant(["", *vocabulary], tf.string)
+    ids = np.array([MISSING_ID, *range(FIRST_ID, FIRST_ID + len(vocabulary))], np.int64)
+    return tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, tf.constant(ids)), UNKNOWN_ID
+    )
+
+
+def _fill(feature: NumericFeature, values: Any) -> Any:
+    if feature.missing is None:
+        return values
+    return tf.where(tf.math.is_nan(values), tf.constant(feature.missing, tf.float32), values)
+
+
+def _numbers(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
+    values = as_floats(chunk.table[feature.name], feature.name, chunk.where)
+    missing = np.isnan(values)
+    if missing.any():
+        if feature.missing is None:
+            raise DataError(
+                f"{chunk.where}: column {feature.name!r} has {missing.sum()} empty or NaN cells; "
+                "fill them, or give the feature a value for `missing`"
+            )
+        values = np.where(missing, feature.missing, values)
+    if not np.isfinite(values.astype(np.float32)).all():
+        value = values[~np.isfinite(values.astype(np.float32))][0]
+        raise DataError(f"{chunk.where}: column {feature.name!r} has the value {value}")
+    return values
+
+
+def _texts(feature: CategoricalFeature, chunk: Chunk) -> pa.Array:
+    if isinstance(feature, MultiValuedFeature):
+        return _lists(feature, chunk).flatten()
+    return as_strings(chunk.table[feature.name], feature.name, chunk.where)
+
+
+def _lists(feature: MultiValuedFeature, chunk: Chunk) -> pa.ListArray:
+    return as_lists(chunk.table[feature.name], feature.name, feature.separator, chunk.where)

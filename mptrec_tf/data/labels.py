@@ -1,0 +1,134 @@
+"""Labels and example weights of the tasks, read from raw columns. A missing label is NaN."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from mptrec_tf.data.columns import as_floats, as_strings
+from mptrec_tf.data.readers import Chunk
+from mptrec_tf.errors import DataError
+from mptrec_tf.spec import Task
+
+
+def encode_labels(
+    tasks: Iterable[Task], chunk: Chunk
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Labels and weights of some rows.
+
+    Args:
+        tasks: The tasks.
+        chunk: Rows with the tasks' label, mask and weight columns.
+
+    Returns:
+        Labels by task, float32 (rows,): 0 or 1 for a binary task, the index of the class for a
+        multiclass task, the number for a regression task, NaN where a row has no label. And weights
+        by task, float32 (rows,), for those tasks that have a weight column.
+
+    Raises:
+        DataError: If a label, mask or weight is not one that the task allows; names the task, the
+            column and the value.
+    """
+    labels, weights = {}, {}
+    for task in tasks:
+        values = _labels(task, chunk)
+        if task.mask is not None:
+            mask = as_floats(chunk.table[task.mask], task.mask, chunk.where)
+            _refuse(
+                task, task.mask, chunk, mask, ~np.isin(mask, (0, 1)) & ~np.isnan(mask), "0 or 1"
+            )
+            values = np.where(mask == 1, values, np.nan)
+        labels[task.name] = values.astype(np.float32)
+        if task.weight is not None:
+            weight = as_floats(chunk.table[task.weight], task.weight, chunk.where)
+            wrong = ~((weight >= 0) & np.isfinite(weight))
+            _refuse(task, task.weight, chunk, weight, wrong, "a weight of 0 or more")
+            weights[task.name] = weight.astype(np.float32)
+    return labels, weights
+
+
+def check_labels(task: Task, labels: np.ndarray, where: str) -> None:
+    """Refuses labels in memory that a task does not allow.
+
+    Raises:
+        DataError: Names the task and the value.
+    """
+    known = labels[~np.isnan(labels)]
+    if task.kind == "binary":
+        wrong, allowed = ~np.isin(known, (0, 1)), "0 or 1"
+    elif task.kind == "multiclass":
+        wrong = ~np.isin(known, np.arange(task.num_outputs))
+        allowed = f"a class index from 0 to {task.num_outputs - 1}"
+    else:
+        wrong, allowed = ~np.isfinite(known), "a finite number"
+    if wrong.any():
+        raise DataError(
+            f"{where}: a label of the {task.kind} task {task.name!r} is {known[wrong][0]:g}, "
+            f"expected {allowed}, or NaN for no label"
+        )
+
+
+def require_labels(tasks: Iterable[Task], labelled: dict[str, int], where: str) -> None:
+    """Refuses data in which a task has no label at all.
+
+    Args:
+        tasks: The tasks.
+        labelled: How many rows have a label, by task.
+        where: What to call the source.
+
+    Raises:
+        DataError: Names the task and its columns.
+    """
+    for task in tasks:
+        if labelled[task.name] == 0:
+            raise DataError(
+                f"{where}: no row has a label of the task {task.name!r} "
+                f"(columns {list(task.columns)})"
+            )
+
+
+def _labels(task: Task, chunk: Chunk) -> np.ndarray:
+    column = chunk.table[task.label]
+    rule = task.positive if task.positive is not None else task.negative
+    if rule is not None:
+        texts = as_strings(column, task.label, chunk.where)
+        named = [str(v) for v in (rule if isinstance(rule, tuple) else (rule,))]
+        found = np.isin(texts.fill_null("").to_numpy(zero_copy_only=False).astype(str), named)
+        values = (found if task.positive is not None else ~found).astype(np.float64)
+        return np.where(_is_empty(texts), np.nan, values)
+    if task.classes is not None:
+        texts = as_strings(column, task.label, chunk.where)
+        index = {name: float(i) for i, name in enumerate(task.classes)}
+        values = np.array([index.get(t, -1.0) for t in texts.to_pylist()])
+        empty = _is_empty(texts)
+        unknown = (values < 0) & ~empty
+        if unknown.any():
+            value = texts[int(np.argmax(unknown))].as_py()
+            raise DataError(
+                f"{chunk.where}: column {task.label!r} has {value!r}, which is none of the classes "
+                f"of the task {task.name!r}: {list(task.classes)}"
+            )
+        return np.where(empty, np.nan, values)
+    numbers = as_floats(column, task.label, chunk.where)
+    if task.above is not None:
+        return np.where(np.isnan(numbers), np.nan, numbers > task.above)
+    if task.kind == "binary":
+        wrong = ~np.isin(numbers, (0, 1)) & ~np.isnan(numbers)
+        _refuse(task, task.label, chunk, numbers, wrong, "0 or 1 (or give the task a rule)")
+    else:
+        _refuse(task, task.label, chunk, numbers, np.isinf(numbers), "a finite number")
+    return numbers
+
+
+def _is_empty(texts: pa.Array) -> np.ndarray:
+    return texts.fill_null("").to_numpy(zero_copy_only=False) == ""
+
+
+def _refuse(
+    task: Task, column: str, chunk: Chunk, values: np.ndarray, wrong: np.ndarray, expected: str
+) -> None:
+    if wrong.any():
+        raise DataError(
+            f"{chunk.where}: column {column!r} of the task {task.name!r} has "
+            f"{values[wrong][0]:g}, expected {expected}"
+        )

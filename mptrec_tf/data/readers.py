@@ -1,0 +1,305 @@
+"""Raw data in chunks, from memory or from CSV, Parquet and TFRecord files."""
+
+import gzip
+import os
+import pathlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from tqdm.auto import tqdm
+
+from mptrec_tf.data.columns import require_columns
+from mptrec_tf.errors import DataError
+from mptrec_tf.spec import Feature, MultiValuedFeature, Task
+
+Path: TypeAlias = str | os.PathLike[str]
+Source: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Path | Sequence[Path]
+"""Raw data: a frame, a table, a dict of columns, or one or several files or glob patterns."""
+
+CHUNK_ROWS = 65_536
+"""Rows read at a time."""
+
+RECORD_FRAME = 16
+"""Bytes around each record of a TFRecord file: its length and two checksums."""
+
+FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .tfrecord, .tfrecord.gz"
+
+
+class Chunk(NamedTuple):
+    """Some rows of raw data and what to call their source in an error."""
+
+    table: pa.Table
+    where: str
+
+
+def read_chunks(
+    source: Source,
+    features: Iterable[Feature] = (),
+    tasks: Iterable[Task] = (),
+    *,
+    shard: tuple[int, int] = (0, 1),
+    progress: str | None = None,
+) -> Iterator[Chunk]:
+    """Reads raw data chunk by chunk, in the order of the files and rows.
+
+    Memory holds one chunk at a time, however large the data. Only the columns that the features and
+    tasks need are read; where neither is given, all are.
+
+    Args:
+        source: What to read. CSV files have a header line.
+        features: The features whose columns are read.
+        tasks: The tasks whose label, mask and weight columns are read.
+        shard: `(index, count)`: read every `count`-th chunk, beginning with the `index`-th.
+        progress: Label of a progress bar. Defaults to `None`, no bar.
+
+    Yields:
+        Chunks of at most `CHUNK_ROWS` rows, not empty.
+
+    Raises:
+        DataError: If a file is missing, empty, broken or of an unknown format, lacks a column, or
+            if there is no row at all.
+
+    Example:
+
+    >>> next(read_chunks({"age": [31, 45]}, [NumericFeature("age")])).table.num_rows
+    2
+    """
+    columns = needed_columns(features, tasks)
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"shard must be (index, count), index below count. Received: {shard}")
+    rows = 0
+    with tqdm(desc=progress, unit=" rows", unit_scale=True, disable=progress is None) as bar:
+        for number, chunk in enumerate(_all_chunks(source, columns, tuple(features), tuple(tasks))):
+            rows += chunk.table.num_rows
+            if number % count == index:
+                bar.update(chunk.table.num_rows)
+                yield chunk
+    if rows == 0:
+        raise DataError(f"{describe(source)}: there are no rows")
+    if number < index:
+        raise DataError(f"{describe(source)}: {number + 1} chunks, too few for {count} shards")
+
+
+def needed_columns(features: Iterable[Feature], tasks: Iterable[Task]) -> list[str]:
+    """The columns that the features and tasks read, each once."""
+    names = [feature.name for feature in features]
+    for task in tasks:
+        names.extend(task.columns)
+    return list(dict.fromkeys(names))
+
+
+def describe(source: Source) -> str:
+    """What to call a source in an error."""
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    if isinstance(source, pd.DataFrame | pa.Table | Mapping):
+        return "the data"
+    return ", ".join(map(str, source))
+
+
+def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
+    """The files that paths and glob patterns name, patterns in sorted order.
+
+    Raises:
+        DataError: If a path or pattern names no file.
+    """
+    files: list[pathlib.Path] = []
+    for entry in [source] if isinstance(source, str | os.PathLike) else source:
+        path = pathlib.Path(entry)
+        found = [path] if path.is_file() else []
+        if not found and any(mark in path.name for mark in "*?["):
+            found = sorted(file for file in path.parent.glob(path.name) if file.is_file())
+        if not found:
+            raise DataError(f"{path}: no such file")
+        files.extend(found)
+    return files
+
+
+def _all_chunks(
+    source: Source, columns: list[str], features: tuple[Feature, ...], tasks: tuple[Task, ...]
+) -> Iterator[Chunk]:
+    if isinstance(source, pd.DataFrame):
+        source = {str(name): source[name] for name in source.columns}
+    if isinstance(source, Mapping):
+        require_columns(source, columns, "the data")
+        source = _table_of_columns({name: source[name] for name in columns or source})
+    if isinstance(source, pa.Table):
+        require_columns(source.column_names, columns, "the data")
+        yield from _split(source.select(columns) if columns else source, "the data")
+        return
+    for path in expand_paths(source):
+        suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+        match suffix:
+            case ".csv" | ".csv.gz":
+                yield from _read_csv(path, ",", columns, features)
+            case ".tsv" | ".tsv.gz":
+                yield from _read_csv(path, "\t", columns, features)
+            case ".parquet":
+                yield from _read_parquet(path, columns)
+            case ".tfrecord" | ".tfrecord.gz":
+                yield from _read_tfrecord(path, columns, features, tasks)
+            case _:
+                raise DataError(f"{path}: unknown format; the known ones are {FORMATS}")
+
+
+def _table_of_columns(columns: Mapping[str, Any]) -> pa.Table:
+    arrays = {}
+    for name, values in columns.items():
+        if isinstance(values, np.ndarray) and values.ndim > 1:
+            values = list(values)
+        try:
+            arrays[name] = pa.array(values, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"the data: column {name!r} mixes types: {error}") from error
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the data: the columns differ in length: {lengths}")
+    return pa.table(arrays)
+
+
+def _split(table: pa.Table, where: str) -> Iterator[Chunk]:
+    for start in range(0, table.num_rows, CHUNK_ROWS):
+        yield Chunk(table.slice(start, CHUNK_ROWS), where)
+
+
+def _read_csv(
+    path: pathlib.Path, delimiter: str, columns: list[str], features: tuple[Feature, ...]
+) -> Iterator[Chunk]:
+    where = str(path)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = _csv_header(file.readline(), delimiter, where)
+            require_columns(header, columns, where)
+            # Text for all: a column is converted where it is used, with an error naming the cell.
+            options = pa.csv.ConvertOptions(
+                include_columns=columns or None,
+                column_types={name: pa.string() for name in columns or header},
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                null_values=[""],
+            )
+            reader = pa.csv.open_csv(
+                file,
+                read_options=pa.csv.ReadOptions(column_names=header, block_size=8 << 20),
+                parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                convert_options=options,
+            )
+            for batch in reader:
+                yield from _split(pa.Table.from_batches([batch]), where)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: the compressed file is truncated or broken: {error}") from error
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        if "Empty CSV file" in str(error):
+            return
+        raise DataError(f"{path}: {error}") from error
+
+
+def _csv_header(line: bytes, delimiter: str, where: str) -> list[str]:
+    if not line.strip():
+        raise DataError(f"{where}: the file is empty")
+    table = pa.csv.read_csv(
+        pa.BufferReader(line if line.endswith(b"\n") else line + b"\n"),
+        parse_options=pa.csv.ParseOptions(delimiter=delimiter),
+    )
+    names = [name.strip().removeprefix("\ufeff") for name in table.column_names]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{where}: the header gives the column {repeated[0]!r} twice")
+    return names
+
+
+def _read_parquet(path: pathlib.Path, columns: list[str]) -> Iterator[Chunk]:
+    where = str(path)
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            require_columns(file.schema_arrow.names, columns, where)
+            for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns or None):
+                yield Chunk(pa.Table.from_batches([batch]), where)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _read_tfrecord(
+    path: pathlib.Path,
+    columns: list[str],
+    features: tuple[Feature, ...],
+    tasks: tuple[Task, ...],
+) -> Iterator[Chunk]:
+    import tensorflow as tf
+
+    where = str(path)
+    separators = {f.name: f.separator for f in features if isinstance(f, MultiValuedFeature)}
+    records = tf.data.TFRecordDataset(where, "GZIP" if path.suffix == ".gz" else "")
+    try:
+        size, read = _uncompressed_size(path), 0
+        if size == 0:
+            raise DataError(f"{where}: the file is empty")
+        for batch in records.batch(CHUNK_ROWS).as_numpy_iterator():
+            yield Chunk(_table_of_examples(batch, columns, separators, where), where)
+            read += sum(RECORD_FRAME + len(record) for record in batch)
+        if read < size:  # TensorFlow takes a cut within a record's header for the end of the file.
+            raise EOFError(f"the last {size - read} bytes are no record")
+    except (tf.errors.DataLossError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        reason = str(error).rsplit("}} ", 1)[-1].split(" [Op:")[0]
+        raise DataError(f"{where}: the TFRecord file is truncated or broken: {reason}") from error
+
+
+def _uncompressed_size(path: pathlib.Path) -> int:
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    with gzip.open(path) as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def _table_of_examples(
+    batch: np.ndarray, columns: list[str], separators: Mapping[str, str], where: str
+) -> pa.Table:
+    """Parses serialized `tf.Example`s; an absent feature is null, several values are a list."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    rows: dict[str, list[Any]] = {name: [] for name in columns}
+    seen: set[str] = set()
+    for number, serialized in enumerate(batch):
+        try:
+            example = tf.train.Example.FromString(serialized).features.feature
+        except DecodeError as error:
+            raise DataError(f"{where}: a record is not a tf.Example: {error}") from error
+        if not columns:
+            for name in example:
+                if name not in rows:
+                    rows[name] = [None] * number
+        seen.update(example)
+        for name, cells in rows.items():
+            if name not in example:
+                cells.append(None)
+                continue
+            kind = example[name].WhichOneof("kind")
+            values = list(getattr(example[name], kind).value) if kind else []
+            if name in separators:
+                cells.append(_split_text(values, separators[name]))
+            elif len(values) > 1:
+                raise DataError(
+                    f"{where}: column {name!r} has {len(values)} values in one row, expected one"
+                )
+            else:
+                cells.append(values[0] if values else None)
+    require_columns(seen, columns, where)
+    try:
+        return pa.table(rows if columns else dict(sorted(rows.items())))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"{where}: a column mixes types: {error}") from error
+
+
+def _split_text(values: list[Any], separator: str) -> list[Any]:
+    """Splits a lone text at the separator, as in the text column that it was converted from."""
+    if len(values) == 1 and isinstance(values[0], bytes):
+        return values[0].split(separator.encode())
+    return values

@@ -1,0 +1,118 @@
+import datetime
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mptrec_tf import CategoricalFeature, DataError, MultiValuedFeature, NumericFeature
+from mptrec_tf.data import convert, read_chunks, readers
+from mptrec_tf.data.columns import as_floats, as_lists, as_strings
+
+ROWS = {
+    "age": [31.5, None, 7.0],
+    "city": ["Oslo", None, "São\nPaulo"],
+    "count": [1, 2, None],
+    "tags": [["a", "b"], [], ["c"]],
+}
+FEATURES = [NumericFeature("age"), CategoricalFeature("city"), CategoricalFeature("count")]
+FEATURES += [MultiValuedFeature("tags")]
+
+
+def assert_holds_rows(path):
+    age, city, count, tags = [], [], [], []
+    for table, _ in read_chunks(path, FEATURES):
+        age.extend(as_floats(table["age"], "age", ""))
+        city.extend(as_strings(table["city"], "city", "").to_pylist())
+        count.extend(as_strings(table["count"], "count", "").to_pylist())
+        tags.extend(as_lists(table["tags"], "tags", "|", "").to_pylist())
+    np.testing.assert_array_equal(age, [31.5, np.nan, 7.0])
+    assert city == ROWS["city"]
+    assert count == ["1", "2", None]
+    assert tags == ROWS["tags"]
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.tfrecord", "rows.tfrecord.gz"])
+@pytest.mark.parametrize("chunk_rows", [1, 100])
+def test_what_is_written_reads_back_the_same(tmp_path, monkeypatch, name, chunk_rows):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", chunk_rows)
+    path = tmp_path / "new" / name
+    source = pa.table(ROWS)  # with one type for each column, also where a chunk is empty
+    assert convert(source, path, progress=False) == 3
+    assert_holds_rows(path)
+    assert [file.name for file in path.parent.iterdir()] == [name]
+
+
+def test_parquet_to_tfrecord_and_csv_to_parquet(tmp_path):
+    convert(pa.table(ROWS), tmp_path / "a.parquet", progress=False)
+    convert(tmp_path / "a.parquet", tmp_path / "b.tfrecord.gz", progress=False)
+    assert_holds_rows(tmp_path / "b.tfrecord.gz")
+    assert gzip.decompress((tmp_path / "b.tfrecord.gz").read_bytes())
+    (tmp_path / "c.csv").write_text(
+        'age,city,count,tags\n31.5,Oslo,1,a|b\n,,2,\n7,"São\nPaulo",,c\n'
+    )
+    convert(tmp_path / "c.csv", tmp_path / "c.parquet", progress=False)
+    table = pa.parquet.read_table(tmp_path / "c.parquet")
+    assert table.to_pydict() == {
+        "age": ["31.5", None, "7"],
+        "city": ROWS["city"],
+        "count": ["1", "2", None],
+        "tags": ["a|b", None, "c"],
+    }
+
+
+def test_tfrecord_to_parquet_has_its_columns_in_a_fixed_order(tmp_path):
+    rows = {name: ROWS[name] for name in ("city", "age", "count")}
+    convert(pa.table(rows), tmp_path / "a.tfrecord", progress=False)
+    convert(tmp_path / "a.tfrecord", tmp_path / "a.parquet", progress=False)
+    table = pa.parquet.read_table(tmp_path / "a.parquet")
+    assert table.column_names == ["age", "city", "count"]
+    assert as_strings(table["city"], "city", "").to_pylist() == ROWS["city"]
+
+
+def broken_gzip(directory):
+    """Some chunks can be read before the break."""
+    path = directory / "source.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n" + b"123456789\n" * 20_000 + b" " * (16 << 20))[:-9])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "message"),
+    [
+        (broken_gzip, "rows.parquet", "truncated or broken"),
+        (broken_gzip, "rows.tfrecord", "truncated or broken"),
+        (lambda _: {"a": [1]}, "rows.csv", "write to .parquet, .tfrecord or .tfrecord.gz"),
+        (lambda _: {"a": []}, "rows.parquet", "there are no rows"),
+        (
+            lambda _: {"a": [datetime.date(2024, 1, 1)]},
+            "rows.tfrecord",
+            r"column 'a': a TFRecord cannot hold datetime.date\(2024, 1, 1\)",
+        ),
+        (
+            lambda _: {"a": [["x", None]]},
+            "rows.tfrecord.gz",
+            r"column 'a': a TFRecord cannot hold \['x', None\]",
+        ),
+    ],
+)
+def test_after_a_failure_the_old_file_stands_and_nothing_else(tmp_path, source, name, message):
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(DataError, match=message):
+        convert(source(tmp_path), out / name, progress=False)
+    assert list(out.iterdir()) == []
+    (out / name).write_bytes(b"old")
+    with pytest.raises(DataError, match=message):
+        convert(source(tmp_path), out / name, progress=False)
+    assert [file.name for file in out.iterdir()] == [name]
+    assert (out / name).read_bytes() == b"old"
+
+
+def test_files_with_other_columns_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "b.csv").write_text("x,z\n1,2\n")
+    with pytest.raises(DataError, match=r"b\.csv: not the columns of the rows before"):
+        convert([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "c.parquet", progress=False)
+    assert not (tmp_path / "c.parquet").exists()

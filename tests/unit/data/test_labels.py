@@ -1,0 +1,133 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mptrec_tf import DataError, Task
+from mptrec_tf.data import Chunk, encode_labels
+from mptrec_tf.data.labels import check_labels, require_labels
+
+NAN = np.nan
+
+
+def encode(task, **columns):
+    labels, weights = encode_labels([task], Chunk(pa.table(columns), "rows.csv"))
+    for values in (*labels.values(), *weights.values()):
+        assert values.dtype == np.float32
+    return labels["t"], weights.get("t")
+
+
+@pytest.mark.parametrize(
+    ("rule", "cells", "expected"),
+    [
+        ({}, [0, 1, None], [0, 1, NAN]),
+        ({}, ["0", " 1", ""], [0, 1, NAN]),
+        ({}, [True, False, None], [1, 0, NAN]),
+        ({"positive": "yes"}, ["yes", "no", None, "", " yes"], [1, 0, NAN, NAN, 0]),
+        ({"positive": 1}, [1, 2, None], [1, 0, NAN]),
+        ({"positive": 1}, [1.0, 2.0, NAN], [1, 0, NAN]),
+        ({"positive": ("a", 3)}, ["a", "b", "3", "aa"], [1, 0, 1, 0]),
+        ({"negative": "no"}, ["yes", "no", None, ""], [1, 0, NAN, NAN]),
+        ({"negative": (0, "none")}, ["0", "1", "none"], [0, 1, 0]),
+        ({"above": 10}, ["9.5", "10", "10.5", "-inf", None], [0, 0, 1, 0, NAN]),
+        (
+            {"kind": "multiclass", "classes": ("c", "a", "b")},
+            ["a", "b", "c", None, ""],
+            [1, 2, 0, NAN, NAN],
+        ),
+        ({"kind": "multiclass", "classes": ("1", "5")}, [5, 1, None], [1, 0, NAN]),
+        ({"kind": "regression"}, ["-1.5", "", "2e3"], [-1.5, NAN, 2000]),
+    ],
+)
+def test_labels_follow_the_rule_and_an_empty_cell_is_no_label(rule, cells, expected):
+    labels, weights = encode(Task("t", "cell", **rule), cell=cells)
+    np.testing.assert_array_equal(labels, np.array(expected, np.float32))
+    assert weights is None
+
+
+def test_a_mask_takes_labels_away():
+    labels, _ = encode(Task("t", "cell", mask="m"), cell=[1, 1, 1, 0], m=[1, 0, None, 1])
+    np.testing.assert_array_equal(labels, [1, NAN, NAN, 0])
+
+
+def test_weights_are_given_beside_the_labels():
+    labels, weights = encode(Task("t", "cell", weight="w"), cell=[1, 0], w=["0", "2.5"])
+    np.testing.assert_array_equal(labels, [1, 0])
+    np.testing.assert_array_equal(weights, [0, 2.5])
+
+
+def test_tasks_may_share_a_column():
+    chunk = Chunk(pa.table({"seconds": [5, 50]}), "rows.csv")
+    tasks = [
+        Task("stay", "seconds", above=10),
+        Task("time", "seconds", kind="regression"),
+        Task("paid", "seconds", above=1, mask="seconds_known", weight="seconds"),
+    ]
+    chunk = Chunk(chunk.table.append_column("seconds_known", pa.array([0, 1])), "rows.csv")
+    labels, weights = encode_labels(tasks, chunk)
+    np.testing.assert_array_equal(labels["stay"], [0, 1])
+    np.testing.assert_array_equal(labels["time"], [5, 50])
+    np.testing.assert_array_equal(labels["paid"], [NAN, 1])
+    assert weights.keys() == {"paid"}
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "message"),
+    [
+        (Task("t", "cell"), {"cell": [0, 2]}, "column 'cell' of the task 't' has 2, expected 0 or"),
+        (Task("t", "cell"), {"cell": ["yes"]}, "column 'cell' should hold numbers, but has 'yes'"),
+        (Task("t", "cell", above=3), {"cell": ["many"]}, "column 'cell' .* has 'many'"),
+        (Task("t", "cell", positive="1"), {"cell": [0.5]}, "column 'cell' .* has 0.5"),
+        (
+            Task("t", "cell", kind="multiclass", classes=("a", "b")),
+            {"cell": ["a", "", "c"]},
+            r"column 'cell' has 'c', which is none of the classes of the task 't': \['a', 'b'\]",
+        ),
+        (
+            Task("t", "cell", kind="regression"),
+            {"cell": [1.0, np.inf]},
+            "column 'cell' of the task 't' has inf, expected a finite number",
+        ),
+        (
+            Task("t", "cell", mask="m"),
+            {"cell": [1, 1], "m": [1, 3]},
+            "column 'm' of the task 't' has 3, expected 0 or 1",
+        ),
+        *(
+            (
+                Task("t", "cell", weight="w"),
+                {"cell": [1, 1], "w": [1.0, weight]},
+                f"column 'w' of the task 't' has {weight:g}, expected a weight of 0 or more",
+            )
+            for weight in (-1.0, NAN, np.inf)
+        ),
+    ],
+)
+def test_what_is_no_label_is_refused_with_file_column_and_value(task, columns, message):
+    with pytest.raises(DataError, match=f"rows.csv: {message}"):
+        encode(task, **columns)
+
+
+@pytest.mark.parametrize(
+    ("task", "good", "bad", "expected"),
+    [
+        (Task("t", "c"), [0, 1, NAN], 0.5, "is 0.5, expected 0 or 1"),
+        (
+            Task("t", "c", kind="multiclass", classes=("a", "b")),
+            [0, 1, NAN],
+            2,
+            "is 2, expected a class index from 0 to 1",
+        ),
+        (Task("t", "c", kind="regression"), [-7, 1e9, NAN], np.inf, "is inf, expected a finite"),
+    ],
+)
+def test_labels_in_memory_are_checked_too(task, good, bad, expected):
+    check_labels(task, np.array(good), "y")
+    with pytest.raises(DataError, match=f"y: a label of the {task.kind} task 't' {expected}"):
+        check_labels(task, np.array([*good, bad]), "y")
+
+
+def test_a_task_without_any_label_is_named():
+    tasks = [Task("a", "x"), Task("b", "y", mask="m")]
+    require_labels(tasks, {"a": 1, "b": 1}, "rows.csv")
+    with pytest.raises(DataError, match=r"rows.csv: no row has a label of the task 'b' .*'y', 'm'"):
+        require_labels(tasks, {"a": 1, "b": 0}, "rows.csv")

@@ -1,0 +1,290 @@
+import gzip
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import tensorflow as tf
+
+from mptrec_tf import CategoricalFeature, DataError, MultiValuedFeature, NumericFeature, Task
+from mptrec_tf.data import readers
+from mptrec_tf.data.columns import as_floats, as_lists, as_strings
+from mptrec_tf.data.readers import needed_columns, read_chunks
+
+FEATURES = [NumericFeature("age"), CategoricalFeature("city"), MultiValuedFeature("tags")]
+TASKS = [Task("click", label="clicked", mask="seen")]
+ROWS = {
+    "age": [31.5, -2.0, None, 7.0],
+    "city": ["Oslo", "São\nPaulo", None, 'a,"b"\t'],
+    "tags": ["x|y", None, "z", "ü"],
+    "clicked": [1, 0, None, 1],
+    "seen": [1, 1, 0, 1],
+    "unread": ["p", "q", "r", "s"],
+}
+
+
+def write_csv(path):
+    separator = "\t" if ".tsv" in path.name else ","
+    pd.DataFrame(ROWS).to_csv(path, index=False, sep=separator)
+
+
+def write_parquet(path):
+    pa.parquet.write_table(pa.table(ROWS | {"tags": [["x", "y"], None, ["z"], ["ü"]]}), path)
+
+
+def write_tfrecord(path):
+    def feature(value):
+        if value is None:
+            return tf.train.Feature()
+        if isinstance(value, str):
+            values = [part.encode() for part in value.split("|")]
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+    with tf.io.TFRecordWriter(str(path), "GZIP" if path.suffix == ".gz" else "") as writer:
+        for row in zip(*ROWS.values(), strict=True):
+            cells = {name: feature(value) for name, value in zip(ROWS, row, strict=True)}
+            example = tf.train.Example(features=tf.train.Features(feature=cells))
+            writer.write(example.SerializeToString())
+
+
+WRITERS = {
+    "rows.csv": write_csv,
+    "rows.csv.gz": write_csv,
+    "rows.tsv": write_csv,
+    "rows.v2.tsv.gz": write_csv,
+    "rows.parquet": write_parquet,
+    "rows.tfrecord": write_tfrecord,
+    "rows.tfrecord.gz": write_tfrecord,
+}
+
+
+def read(source, *arguments, **options):
+    return pa.concat_tables([c.table for c in read_chunks(source, *arguments, **options)])
+
+
+def assert_holds_rows(table):
+    assert set(table.column_names) == set(ROWS) - {"unread"}
+    for name in ("age", "clicked", "seen"):
+        expected = np.array(ROWS[name], np.float64)
+        np.testing.assert_array_equal(as_floats(table[name], name, ""), expected)
+    assert as_strings(table["city"], "city", "").to_pylist() == ROWS["city"]
+    tags = as_lists(table["tags"], "tags", "|", "").to_pylist()
+    assert [row or [] for row in tags] == [["x", "y"], [], ["z"], ["ü"]]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_rows(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    assert_holds_rows(read(tmp_path / name, FEATURES, TASKS))
+
+
+@pytest.mark.parametrize("source", [ROWS, pd.DataFrame(ROWS), pa.table(ROWS)], ids=type)
+def test_memory_gives_the_same_rows_as_files(source):
+    assert_holds_rows(read(source, FEATURES, TASKS))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_without_features_and_tasks_all_columns_are_read(tmp_path, name):
+    if "tfrecord" in name:  # without a spec, a column with several values in a row is refused
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(ROWS, "tags", ["x", "y", "z", "ü"])
+            WRITERS[name](tmp_path / name)
+    else:
+        WRITERS[name](tmp_path / name)
+    assert set(read(tmp_path / name).column_names) == set(ROWS)
+
+
+def test_files_are_read_in_the_order_given_and_patterns_in_sorted_order(tmp_path):
+    for name in ("b", "a", "c"):
+        (tmp_path / f"{name}.csv").write_text(f"x\n{name}\n")
+    (tmp_path / "d.csv").mkdir()
+    files = [tmp_path / "c.csv", str(tmp_path / "[ab].csv")]
+    assert read(files)["x"].to_pylist() == ["c", "a", "b"]
+    assert read(str(tmp_path / "*.csv"))["x"].to_pylist() == ["a", "b", "c"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    (tmp_path / "rows[1].csv").write_text("x\n1\n")
+    assert read(tmp_path / "rows[1].csv")["x"].to_pylist() == ["1"]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_chunks_are_bounded_and_shards_cover_each_chunk_once(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    WRITERS[name](tmp_path / name)
+    seen = []
+    for index in range(3):
+        chunks = list(read_chunks(tmp_path / name, FEATURES, shard=(index, 3)))
+        assert [chunk.table.num_rows for chunk in chunks] == [1] * len(chunks)
+        seen.append([as_strings(c.table["city"], "city", "")[0].as_py() for c in chunks])
+    assert seen == [[ROWS["city"][0], ROWS["city"][3]], [ROWS["city"][1]], [ROWS["city"][2]]]
+
+
+def test_a_shard_without_a_chunk_is_refused():
+    with pytest.raises(DataError, match="the data: 1 chunks, too few for 2 shards"):
+        list(read_chunks(ROWS, shard=(1, 2)))
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
+def test_a_shard_that_does_not_exist_is_refused(shard):
+    with pytest.raises(ValueError, match=r"Received: \(") as caught:
+        list(read_chunks(ROWS, shard=shard))
+    assert str(shard) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a,b\r\n1,x\r\n", {"a": ["1"], "b": ["x"]}),
+        ("\ufeffa,b\n1,x\n", {"a": ["1"], "b": ["x"]}),
+        ('"a", b \n1,"x\ny ""z"""', {"a": ["1"], "b": ['x\ny "z"']}),
+        ("a,b\n007,NA\n,\n", {"a": ["007", None], "b": ["NA", None]}),
+        ('a,b\n"",1e3\n', {"a": [""], "b": ["1e3"]}),
+    ],
+)
+def test_csv_is_read_as_the_text_it_holds(tmp_path, text, expected):
+    (tmp_path / "rows.csv").write_bytes(text.encode())
+    assert read(tmp_path / "rows.csv").to_pydict() == expected
+
+
+CUT = gzip.compress(
+    "".join(["a,b\n", *(f"{i},{i * 7919 % 104729}\n" for i in range(50_000))]).encode(), mtime=0
+)
+BROKEN = bytearray(CUT)
+BROKEN[len(CUT) // 2] ^= 0xFF
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv.gz", CUT[: len(CUT) // 2], "truncated or broken"),
+        ("rows.csv.gz", CUT[:5], "truncated or broken"),
+        ("rows.csv.gz", CUT[:-2], "truncated or broken"),
+        ("rows.csv.gz", bytes(BROKEN), "truncated or broken"),
+        ("rows.csv.gz", b"a,b\n1,2\n", "truncated or broken: Not a gzipped file"),
+        ("rows.csv.gz", gzip.compress(b"", mtime=0), "the file is empty"),
+        ("rows.csv", b"", "the file is empty"),
+        ("rows.csv", b"a,b\n", "there are no rows"),
+        ("rows.csv", b"a,b", "there are no rows"),
+        ("rows.csv", b"a,b,a\n1,2,3\n", "the header gives the column 'a' twice"),
+        ("rows.csv", b"a,b\n1,2\n3\n", "Expected 2 columns, got 1"),
+        ("rows.csv", b"a,b\n1,\xe9\n", "invalid UTF8"),
+        ("rows.csv", b"a,\xe9\n1,2\n", "can't decode byte 0xe9"),
+        ("rows.csv", b"aa,c\n1,2\n", r"no column 'a' \(did you mean 'aa'\?\), 'b'"),
+        ("rows.parquet", b"PAR1 but no more", "not a readable Parquet file"),
+        ("rows.parquet", b"", "not a readable Parquet file"),
+        ("rows.tfrecord", b"", "the file is empty"),
+        ("rows.tfrecord", b"a,b\n1,2\n", "truncated or broken"),
+        ("rows.tfrecord.gz", b"a,b\n1,2\n", "truncated or broken: Not a gzipped file"),
+        ("rows.xlsx", b"x", "unknown format; the known ones are .csv"),
+        ("rows.gz", b"x", "unknown format"),
+    ],
+)
+def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / name, [NumericFeature("a"), NumericFeature("b")])
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+
+
+def test_parquet_without_its_end_or_with_a_broken_page_is_refused(tmp_path):
+    whole, broken = tmp_path / "rows.parquet", tmp_path / "broken.parquet"
+    pa.parquet.write_table(pa.table({"a": [1, 2]}), whole)
+    flipped = bytearray(whole.read_bytes())
+    flipped[6] ^= 0xFF
+    for content in (whole.read_bytes()[:-20], bytes(flipped)):
+        broken.write_bytes(content)
+        with pytest.raises(DataError, match=r"broken\.parquet: not a readable Parquet file"):
+            read(broken)
+
+
+@pytest.mark.parametrize("name", ["rows.tfrecord", "rows.tfrecord.gz"])
+def test_no_cut_of_a_tfrecord_file_loses_rows_in_silence(tmp_path, name):
+    write_tfrecord(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    with (
+        gzip.open(tmp_path / name) if name.endswith(".gz") else (tmp_path / name).open("rb") as file
+    ):
+        records, complete = file.read(), set()
+    if not name.endswith(".gz"):  # a cut between two records leaves a file that is whole
+        end = 0
+        while end < len(records):
+            end += 16 + int.from_bytes(records[end : end + 8], "little")
+            complete.add(end)
+    cuts = set(range(1, len(content), 9)) | set(range(len(content) - 9, len(content)))
+    for cut in cuts - complete:
+        (tmp_path / f"cut.{name}").write_bytes(content[:cut])
+        with pytest.raises(DataError, match="truncated or broken"):
+            read(tmp_path / f"cut.{name}", FEATURES)
+
+
+def test_a_tfrecord_that_holds_something_else_is_refused(tmp_path):
+    path = tmp_path / "rows.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"hello")
+    with pytest.raises(DataError, match=r"rows\.tfrecord: a record is not a tf\.Example"):
+        read(path)
+    write_tfrecord(path)
+    with pytest.raises(DataError, match="column 'tags' has 2 values in one row, expected one"):
+        read(path, [CategoricalFeature("tags")])
+    with pytest.raises(DataError, match=r"no column 'town', 'aged' \(did you mean 'age'\?\)"):
+        read(path, [CategoricalFeature("town"), NumericFeature("aged")])
+
+
+def test_a_tfrecord_column_may_be_absent_from_some_rows(tmp_path):
+    path = tmp_path / "rows.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for cells in ({}, {"b": [1]}, {"a": [2], "b": [3]}):
+            feature = {
+                name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+                for name, values in cells.items()
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            writer.write(example.SerializeToString())
+    expected = {"a": [None, None, 2], "b": [None, 1, 3]}
+    assert read(path).to_pydict() == expected
+    assert read(path, [NumericFeature("a"), NumericFeature("b")]).to_pydict() == expected
+
+
+@pytest.mark.parametrize("source", ["none.csv", pathlib.Path("none.parquet"), ["none*.csv"]])
+def test_a_file_that_is_not_there_is_named(source):
+    with pytest.raises(DataError, match=r"none.*: no such file"):
+        read(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"a": [1, "x"]}, "the data: column 'a' mixes types"),
+        ({"a": [1], "b": [1, 2]}, "the columns differ in length: {'a': 1, 'b': 2}"),
+        ({"a": []}, "the data: there are no rows"),
+        (pd.DataFrame({"a": []}), "the data: there are no rows"),
+        (pa.table({"a": pa.array([], pa.int64())}), "the data: there are no rows"),
+    ],
+)
+def test_memory_that_holds_no_table_or_no_rows_is_refused(source, message):
+    with pytest.raises(DataError, match=message):
+        read(source)
+
+
+@pytest.mark.parametrize("source", [{"A": [1]}, pd.DataFrame({"A": [1]}), pa.table({"A": [1]})])
+def test_memory_that_lacks_a_column_is_refused(source):
+    with pytest.raises(DataError, match="the data: no column 'a'; the columns are"):
+        read(source, [NumericFeature("a")])
+
+
+def test_an_array_of_two_dimensions_is_a_column_of_lists():
+    assert read({"a": np.array([["x", "y"], ["z", ""]])})["a"].to_pylist() == [
+        ["x", "y"],
+        ["z", ""],
+    ]
+
+
+def test_columns_that_several_parts_need_are_read_once():
+    tasks = [Task("a", "clicked", mask="seen"), Task("b", "liked", mask="clicked", weight="age")]
+    assert needed_columns(FEATURES, tasks) == ["age", "city", "tags", "clicked", "seen", "liked"]
