@@ -1,0 +1,132 @@
+"""Many experts of one shape as one batched product."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mptrec_tf.layers.dropout import PhiloxDropout
+
+
+@keras.saving.register_keras_serializable("mptrec_tf")
+class ExpertBank(keras.layers.Layer):
+    """A number of multi-layer perceptrons of the same shape, computed together.
+
+    Expert `e` is `E_e(x) = relu(... relu(x W_e1 + b_e1) ... W_en + b_en)`, with an activation after
+    every layer. The first layer of all experts is one matrix product where they share their input.
+
+    Args:
+        num_experts: How many experts.
+        units: Width of each layer of an expert.
+        activation: Activation after every layer. Defaults to `"relu"`.
+        dropout: Rate of dropout after every layer, in [0, 1). Defaults to 0.
+        kernel_initializer: Defaults to `"he_uniform"`, with the fan of a single expert.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        seed: Seed of the dropout. Defaults to `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Input shape: float (B, d), the same input for all experts, or (B, `num_experts`, d), one input
+    for each. Output shape: float (B, `num_experts`, `units[-1]`).
+
+    Example:
+
+    >>> ExpertBank(3, units=(8, 4))(keras.ops.ones((2, 5))).shape
+    TensorShape([2, 3, 4])
+
+    Reference: the experts E_s and E_k of arXiv:2408.17214, section 3.
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        units: Sequence[int],
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        kernel_initializer: Any = "he_uniform",
+        kernel_regularizer: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_experts < 1 or not units or min(units) < 1:
+            raise ValueError(
+                "num_experts and all units must be 1 or more. "
+                f"Received: num_experts={num_experts}, units={units}"
+            )
+        self.num_experts = num_experts
+        self.units = list(units)
+        self.activation = keras.activations.get(activation)
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.seed = seed
+        self._dropout = (
+            PhiloxDropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) == 3 and input_shape[1] != self.num_experts:
+            raise ValueError(
+                f"expected an input of shape (B, {self.num_experts}, d) or (B, d). "
+                f"Received: {input_shape}"
+            )
+        self.kernels, self.biases = [], []
+        fan_in = input_shape[-1]
+        for index, width in enumerate(self.units):
+            self.kernels.append(
+                self.add_weight(
+                    name=f"kernel_{index}",
+                    shape=(self.num_experts, fan_in, width),
+                    initializer=_for_each_expert(self.kernel_initializer),
+                    regularizer=self.kernel_regularizer,
+                )
+            )
+            self.biases.append(
+                self.add_weight(
+                    name=f"bias_{index}", shape=(self.num_experts, width), initializer="zeros"
+                )
+            )
+            fan_in = width
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        outputs = inputs
+        for kernel, bias in zip(self.kernels, self.biases, strict=True):
+            product = "bd,edh->beh" if len(outputs.shape) == 2 else "bed,edh->beh"
+            outputs = self.activation(ops.einsum(product, outputs, kernel) + bias)
+            if self._dropout is not None:
+                outputs = self._dropout(outputs, training=training)
+        return outputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.num_experts, self.units[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_experts": self.num_experts,
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "seed": self.seed,
+        }
+
+
+def _for_each_expert(initializer: keras.initializers.Initializer) -> Any:
+    """Initializes each expert's matrix by itself, so that the fan is that of one expert.
+
+    A seeded initializer gets another seed for each expert: equal experts would stay equal.
+    """
+
+    def initialize(shape: tuple[int, ...], dtype: Any = None) -> Any:
+        matrices = []
+        for expert in range(shape[0]):
+            config = initializer.get_config()
+            if isinstance(config.get("seed"), int):
+                config["seed"] += expert
+            matrices.append(initializer.from_config(config)(shape[1:], dtype=dtype))
+        return ops.stack(matrices)
+
+    return initialize
