@@ -1,0 +1,19 @@
+"""How good a model is, and how it works: exact metrics, comparisons, a report."""
+
+from mptrec_tf.evaluation.insight import WeightsInUse, weights_in_use
+from mptrec_tf.evaluation.metrics import Scored, evaluate, score
+from mptrec_tf.evaluation.report import write_report
+from mptrec_tf.evaluation.tables import ablation_table, results_table
+from mptrec_tf.evaluation.two_stage import two_stage_results
+
+__all__ = [
+    "Scored",
+    "WeightsInUse",
+    "ablation_table",
+    "evaluate",
+    "results_table",
+    "score",
+    "two_stage_results",
+    "weights_in_use",
+    "write_report",
+]

@@ -1,0 +1,43 @@
+"""Rows of a source through a model, batch by batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from mptrec_tf.data import FeatureEncoder, encode_labels, read_chunks
+from mptrec_tf.data.readers import Source
+from mptrec_tf.spec import Task
+
+
+def encoded_batches(
+    encoder: FeatureEncoder, source: Source, tasks: Sequence[Task], batch_size: int
+) -> Iterator[tuple[dict[str, tf.Tensor], dict[str, Any], dict[str, Any]]]:
+    """Inputs as tensors, labels and weights as arrays, of all rows in their order.
+
+    Args:
+        encoder: An adapted encoder.
+        source: A frame, a dict of columns, or files.
+        tasks: The tasks whose labels are read.
+        batch_size: Most rows in a batch.
+    """
+    for chunk in read_chunks(source, encoder.features, tasks):
+        arrays = (encoder.encode_chunk(chunk), *encode_labels(tasks, chunk))
+        for start in range(0, chunk.table.num_rows, batch_size):
+            rows = slice(start, start + batch_size)
+            inputs, labels, weights = tf.nest.map_structure(lambda a, rows=rows: a[rows], arrays)
+            yield tf.nest.map_structure(tf.constant, inputs), labels, weights
+
+
+def graph(function: Callable[[Any], Any], inputs: dict[str, tf.Tensor]) -> Callable[[Any], Any]:
+    """A function of a batch as one graph for batches of any size.
+
+    Args:
+        function: The function.
+        inputs: A batch, for its types and widths.
+    """
+    signature = {
+        name: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+        for name, tensor in inputs.items()
+    }
+    return tf.function(function).get_concrete_function(signature)

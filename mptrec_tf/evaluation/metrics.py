@@ -1,0 +1,160 @@
+"""Exact metrics over all rows, where `MPTRec.evaluate` approximates the AUC by thresholds."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from mptrec_tf.data import read_chunks
+from mptrec_tf.data.labels import require_labels
+from mptrec_tf.data.readers import Source, describe
+from mptrec_tf.errors import DataError
+from mptrec_tf.evaluation.batches import encoded_batches, graph
+from mptrec_tf.models import MPTRec
+from mptrec_tf.spec import Task
+
+
+class Scored(NamedTuple):
+    """One task's labels and predictions, row by row.
+
+    Attributes:
+        task: The task.
+        labels: float32 (rows,), NaN for no label.
+        predictions: float32 (rows,) or (rows, classes), as `MPTRec.predict` gives them.
+        weights: float32 (rows,), or `None` for equal weights.
+    """
+
+    task: Task
+    labels: np.ndarray
+    predictions: np.ndarray
+    weights: np.ndarray | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics of `evaluate` for this task."""
+        known = ~np.isnan(self.labels)
+        labels, predictions = self.labels[known], self.predictions[known]
+        weights = np.ones(len(labels)) if self.weights is None else self.weights[known]
+        if not weights.any():
+            raise DataError(f"the weights of the task {self.task.name!r} are all 0")
+        if self.task.kind == "regression":
+            errors = predictions.astype(np.float64) - labels
+            return {
+                "rmse": float(np.sqrt(np.average(errors**2, weights=weights))),
+                "mae": float(np.average(np.abs(errors), weights=weights)),
+                "rows": len(labels),
+            }
+        classes = np.arange(max(self.task.num_outputs, 2))
+        loss = float(log_loss(labels, predictions, sample_weight=weights, labels=classes))
+        if self.task.kind == "multiclass":
+            chosen = predictions.argmax(axis=-1)
+            accuracy = float(accuracy_score(labels, chosen, sample_weight=weights))
+            return {"accuracy": accuracy, "log_loss": loss, "rows": len(labels)}
+        one_class = len(np.unique(labels[weights > 0])) == 1
+        return {
+            "auc": (
+                float("nan")
+                if one_class
+                else float(roc_auc_score(labels, predictions, sample_weight=weights))
+            ),
+            "log_loss": loss,
+            "rows": len(labels),
+            "positives": int(labels.sum()),
+        }
+
+
+def evaluate(
+    model: MPTRec,
+    source: Source,
+    tasks: Sequence[Task] | None = None,
+    *,
+    batch_size: int = 4096,
+) -> dict[str, dict[str, float]]:
+    """Exact metrics of each task, over the rows that have a label of it.
+
+    Rows are read and scored batch by batch; memory holds a label and a prediction for each row.
+
+    Args:
+        model: The model.
+        source: Rows with the features and labels: a frame, a dict of columns, or files.
+        tasks: The tasks to score. Defaults to `None`: the model's whose columns the data have.
+        batch_size: Rows that are scored at a time. Defaults to 4,096.
+
+    Returns:
+        By task, weighted where the task has a weight column:
+
+        - binary: `"auc"`, `"log_loss"`, `"rows"`, `"positives"`. Where all labels are of one class
+          there is no order to judge, and `"auc"` is NaN;
+        - multiclass: `"accuracy"`, `"log_loss"`, `"rows"`;
+        - regression: `"rmse"`, `"mae"`, `"rows"`.
+
+        `"rows"` and `"positives"` are counts of labelled rows, without weights.
+
+    Raises:
+        DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+        ModelError: If the model has no such task.
+
+    Example:
+
+    ```python
+    evaluate(model, "test.parquet")["income"]["auc"]
+    ```
+    """
+    scored = score(model, source, tasks, batch_size=batch_size)
+    return {name: task.metrics() for name, task in scored.items()}
+
+
+def score(
+    model: MPTRec,
+    source: Source,
+    tasks: Sequence[Task] | None = None,
+    *,
+    batch_size: int = 4096,
+) -> dict[str, Scored]:
+    """Labels and predictions of each task on all rows, those without a label included.
+
+    Args:
+        model: The model.
+        source: Rows with the features and labels: a frame, a dict of columns, or files.
+        tasks: The tasks to score. Defaults to `None`: the model's whose columns the data have.
+        batch_size: Rows that are scored at a time. Defaults to 4,096.
+
+    Returns:
+        Labels and predictions by task.
+
+    Raises:
+        DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+        ModelError: If the model has no such task.
+    """
+    tasks = _tasks_in(source, model.tasks) if tasks is None else tuple(tasks)
+    names = [model.task(task.name).name for task in tasks]
+    predict: Callable[[Any], Any] | None = None
+    parts = []
+    for inputs, labels, weights in encoded_batches(model.encoder, source, tasks, batch_size):
+        predict = predict or graph(lambda batch: model(batch), inputs)
+        outputs = predict(inputs)
+        predictions = {name: outputs[name].numpy() for name in names}
+        parts.append((labels, predictions, weights))
+    labels, predictions, weights = tf.nest.map_structure(lambda *p: np.concatenate(p), *parts)
+    counts = {name: int(np.count_nonzero(~np.isnan(labels[name]))) for name in names}
+    require_labels(tasks, counts, describe(source))
+    return {
+        task.name: Scored(task, labels[task.name], predictions[task.name], weights.get(task.name))
+        for task in tasks
+    }
+
+
+def _tasks_in(source: Source, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Those tasks whose columns the data have."""
+    found, problems = [], []
+    for task in tasks:
+        try:
+            next(read_chunks(source, tasks=[task]))
+        except DataError as problem:
+            problems.append(problem)
+        else:
+            found.append(task)
+    if not found:
+        raise problems[0]
+    return tuple(found)

@@ -1,0 +1,180 @@
+"""What a new task trains: a prompt, its attention over the old tasks, a gate and a tower."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from mptrec_tf.errors import ModelError
+from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt, TowerBank
+from mptrec_tf.models.backbone import Representation
+
+REPRESENTATIONS = ("both", "specific", "shared")
+
+
+@keras.saving.register_keras_serializable("mptrec_tf")
+class PromptModule(keras.layers.Layer):
+    """The head of a task that was added to a trained model.
+
+    `w` = attention over the old prompts, `s_n = sum_k w_k s_k`, `r_n = s_n * p_n`,
+    `f_n = a[0] r_n + a[1] g` with the task's own gate, and the tower reads `f_n`.
+
+    Args:
+        num_outputs: Outputs of the tower. Defaults to 1.
+        attention: `"example"` (default), `"embedding"` or `"fixed"`, see `PromptAttention`.
+        representation: What the tower reads: `"both"` (default), `"specific"` (`r_n` alone) or
+            `"shared"` (`g` alone).
+        query_units: Width of the query network's hidden layer. Defaults to `None`: half the width
+            of an expert's output.
+        temperature: Temperature of the attention. Defaults to 150, as published.
+        input_projection: Width of a low-rank path of the task's own from `x` into the tower; 0
+            leaves it out, as published. Defaults to 16.
+        tower_units: Hidden widths of the tower. Defaults to (64, 32).
+        dropout: Dropout in the tower. Defaults to 0.
+        l2: L2 penalty on the kernels. Defaults to 0.
+        seed: Seed of the dropout. Defaults to `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        representation: A `Representation` from the frozen backbone.
+        source_prompts: float (K, h), the prompts of the stage 1 tasks.
+
+    Output: a list with one float32 tensor (B, `num_outputs`), logits.
+
+    Example:
+
+    >>> module = PromptModule(input_projection=0)
+    >>> r = Representation(ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3, 4)))
+    >>> module(r, source_prompts=ops.ones((3, 4)))[0].shape
+    TensorShape([2, 1])
+
+    Reference: arXiv:2408.17214, section 3; `representation` and `attention` are its ablations
+    "Share", "Specific", "TES" and "FW". The low-rank path is ours.
+    """
+
+    def __init__(
+        self,
+        num_outputs: int = 1,
+        *,
+        attention: str = "example",
+        representation: str = "both",
+        query_units: int | None = None,
+        temperature: float = 150.0,
+        input_projection: int = 16,
+        tower_units: tuple[int, ...] = (64, 32),
+        dropout: float = 0.0,
+        l2: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        if representation not in REPRESENTATIONS:
+            raise ValueError(
+                f"representation must be one of {REPRESENTATIONS}. Received: {representation!r}"
+            )
+        self.num_outputs = num_outputs
+        self.attention_kind = attention
+        self.representation_kind = representation
+        self.query_units = query_units
+        self.temperature = temperature
+        self.input_projection = input_projection
+        self.tower_units = tuple(tower_units)
+        self.dropout = dropout
+        self.l2 = l2
+        self.seed = seed
+        regularizer = keras.regularizers.L2(l2) if l2 else None
+        common = {"dtype": self.dtype_policy}
+        self.prompt: TaskPrompt | None = None
+        self.attention: PromptAttention | None = None
+        self.gate: Gate | None = None
+        self.projection: keras.layers.Dense | None = None
+        if representation != "shared":
+            self.prompt = TaskPrompt(name="prompt", **common)
+            self.attention = PromptAttention(
+                attention, query_units, temperature, regularizer, name="attention", **common
+            )
+        if representation == "both":
+            self.gate = Gate(1, kernel_regularizer=regularizer, name="gate", **common)
+        if input_projection:
+            self.projection = keras.layers.Dense(
+                input_projection, kernel_regularizer=regularizer, name="input_projection", **common
+            )
+        self.tower = TowerBank(
+            [num_outputs],
+            tower_units,
+            dropout=dropout,
+            kernel_regularizer=regularizer,
+            seed=seed,
+            name="tower",
+            **common,
+        )
+
+    def build(
+        self, representation_shape: Representation, source_prompts_shape: tuple[int, int]
+    ) -> None:
+        x_shape, shared_shape, _ = representation_shape
+        width = shared_shape[-1]
+        if self.prompt is not None:
+            self.prompt.build((None, 1, width))
+        if self.attention is not None:
+            self.attention.build(x_shape, source_prompts_shape)
+        if self.gate is not None:
+            self.gate.build(x_shape)
+        if self.projection is not None:
+            self.projection.build(x_shape)
+        self.tower.build((None, 1, width + self.input_projection))
+
+    def attend(self, representation: Representation, source_prompts: Any) -> Any:
+        """Attention over the stage 1 tasks, float (B, K), or (1, K) if equal for all examples.
+
+        Raises:
+            ModelError: If the module reads the shared representation alone.
+        """
+        if self.attention is None or self.prompt is None:
+            raise ModelError(f"the task {self.name!r} reads the shared representation alone")
+        return self.attention(representation.x, source_prompts, self.prompt.prompts[0])
+
+    def call(
+        self, representation: Representation, source_prompts: Any, training: bool = False
+    ) -> list[Any]:
+        x, shared, specific = representation
+        fused = shared
+        if self.prompt is not None:
+            weights = self.attend(representation, source_prompts)
+            mixed = ops.sum(weights[:, :, None] * specific, axis=1)
+            prompted = self.prompt(mixed[:, None])[:, 0]
+            fused = prompted
+            if self.gate is not None:
+                gate = self.gate(x)[:, 0]
+                fused = gate[:, :1] * prompted + gate[:, 1:] * shared
+        if self.projection is not None:
+            fused = ops.concatenate([fused, self.projection(x)], axis=-1)
+        return self.tower(fused[:, None], training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_outputs": self.num_outputs,
+            "attention": self.attention_kind,
+            "representation": self.representation_kind,
+            "query_units": self.query_units,
+            "temperature": self.temperature,
+            "input_projection": self.input_projection,
+            "tower_units": self.tower_units,
+            "dropout": self.dropout,
+            "l2": self.l2,
+            "seed": self.seed,
+        }
+
+
+class PromptModules(keras.layers.Layer):
+    """The modules of the added tasks, by name, in the order in which they came.
+
+    A container without a `build` of its own, so that Keras lets it grow after the model around it
+    was built.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.modules: dict[str, PromptModule] = {}
+        self.built = True

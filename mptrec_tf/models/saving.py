@@ -1,0 +1,62 @@
+"""Model files: written whole or not at all, and read without running anything they contain."""
+
+import json
+import os
+import pathlib
+import zipfile
+
+import keras
+
+from mptrec_tf.errors import ModelError
+from mptrec_tf.models.mptrec import MPTRec
+
+CLASS = "mptrec_tf>MPTRec"
+
+
+def save_model(model: MPTRec, path: str | os.PathLike[str]) -> None:
+    """Writes a model as a `.keras` file; the file appears under its name when it is complete.
+
+    Args:
+        model: The model.
+        path: A name that ends in `.keras`.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        model.save(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_model(path: str | os.PathLike[str]) -> MPTRec:
+    """Reads a model file, in Keras's safe mode: nothing that it contains is executed.
+
+    `keras.models.load_model` reads these files too; this function adds errors that tell what is
+    wrong with a file.
+
+    Args:
+        path: A `.keras` file of an `MPTRec` model.
+
+    Returns:
+        The model, compiled if it was saved so, with the same weights, tasks and trainable parts.
+
+    Raises:
+        ModelError: If the file is missing, broken, or holds something else.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: not a .keras model file, or a broken one: {error}") from error
+    if not isinstance(config, dict) or config.get("registered_name") != CLASS:
+        name = config.get("class_name") if isinstance(config, dict) else None
+        raise ModelError(f"{path}: holds the model {name!r}, expected MPTRec of mptrec_tf")
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: the model cannot be read: {error}") from error

@@ -1,0 +1,18 @@
+"""What happens around `fit`: progress, checkpoints, stages."""
+
+from mptrec_tf.models.freezing import fingerprint
+from mptrec_tf.models.progress import TrainingProgress
+from mptrec_tf.training.assignment import PeriodicAssignment
+from mptrec_tf.training.checkpoint import ResumableEarlyStopping
+from mptrec_tf.training.stages import Trained, optimizer_for, pretrain, prompt_tune
+
+__all__ = [
+    "PeriodicAssignment",
+    "ResumableEarlyStopping",
+    "Trained",
+    "TrainingProgress",
+    "fingerprint",
+    "optimizer_for",
+    "pretrain",
+    "prompt_tune",
+]

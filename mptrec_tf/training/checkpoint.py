@@ -1,0 +1,133 @@
+"""Early stopping that survives a crash."""
+
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+import keras
+
+from mptrec_tf.errors import ModelError
+
+STATE = "state.json"
+
+
+class ResumableEarlyStopping(keras.callbacks.Callback):
+    """Stops when a validation metric no longer improves, keeps the best weights, and resumes.
+
+    After each epoch the whole training state is on disk: weights, optimizer, epoch, history, the
+    best value so far and its weights. Files are written beside and renamed, and the state is
+    switched last, so a process that is killed at any moment leaves the last finished epoch intact.
+    The next `fit` with the same directory goes on from there; where the training was over, it only
+    puts the best weights back.
+
+    Beyond `keras.callbacks.BackupAndRestore`, it remembers what early stopping knew.
+
+    Args:
+        directory: Where the state is kept.
+        monitor: Metric, such as `"val_mean_auc"`.
+        mode: `"max"` or `"min"`. Defaults to `"max"`.
+        patience: Epochs without improvement before training stops. Defaults to 4.
+        identity: What is trained, as plain data. A directory that holds the training of something
+            else is refused. Defaults to `None`.
+
+    Example:
+
+    ```python
+    model.fit(train, validation_data=validation, epochs=30,
+              callbacks=[ResumableEarlyStopping("runs/stage1", "val_mean_auc")])
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        monitor: str,
+        mode: str = "max",
+        patience: int = 4,
+        identity: Any = None,
+    ) -> None:
+        super().__init__()
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode must be max or min. Received: {mode!r}")
+        self.directory = pathlib.Path(directory)
+        self.monitor = monitor
+        self.mode = mode
+        self.patience = patience
+        self.identity = json.loads(json.dumps(identity))
+        self.epochs: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.stopped = False
+        self._begun = 0.0
+
+    @property
+    def best(self) -> float:
+        """The best value of the metric so far."""
+        return self.epochs[self.best_epoch][self.monitor]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        state_file = self.directory / STATE
+        if not state_file.is_file():
+            return
+        state = json.loads(state_file.read_text())
+        if state["identity"] != self.identity:
+            raise ModelError(
+                f"{self.directory} holds the training of another configuration or other rows; "
+                "give another directory, or delete this one"
+            )
+        self.epochs, self.best_epoch = state["epochs"], state["best_epoch"]
+        self.stopped = state["stopped"]
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.model.load_weights(self.directory / state["last"])
+        self.model._initial_epoch = self.params["epochs"] if self.stopped else len(self.epochs)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        logs["seconds"] = time.perf_counter() - self._begun
+        if self.monitor not in logs:
+            raise ModelError(
+                f"early stopping watches {self.monitor!r}; the metrics are {sorted(logs)}"
+            )
+        self.epochs.append(logs)
+        sign = 1 if self.mode == "max" else -1
+        values = [sign * entry[self.monitor] for entry in self.epochs]
+        improved = len(values) == 1 or values[-1] > values[self.best_epoch]
+        if improved:
+            self.best_epoch = epoch
+        self.stopped = epoch - self.best_epoch >= self.patience
+        self._save(epoch)
+        self.model.stop_training = self.model.stop_training or self.stopped
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.model._initial_epoch = 0
+        if self.epochs:
+            self.model.load_weights(self.directory / _weights_name(self.best_epoch))
+
+    def _save(self, epoch: int) -> None:
+        last = self.directory / _weights_name(epoch)
+        partial = self.directory / "partial.weights.h5"
+        self.model.save_weights(partial, overwrite=True)
+        partial.replace(last)
+        state = {
+            "identity": self.identity,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "last": last.name,
+        }
+        partial_state = self.directory / f"{STATE}.partial"
+        partial_state.write_text(json.dumps(state, indent=1))
+        partial_state.replace(self.directory / STATE)
+        kept = {last.name, _weights_name(self.best_epoch)}
+        for file in self.directory.glob("epoch-*.weights.h5"):
+            if file.name not in kept:
+                file.unlink()
+
+
+def _weights_name(epoch: int) -> str:
+    return f"epoch-{epoch + 1:03d}.weights.h5"

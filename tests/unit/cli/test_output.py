@@ -1,0 +1,45 @@
+"""Tables and files of results."""
+
+import json
+
+import pytest
+
+from mptrec_cli.output import UsageError, print_metrics, print_table, require_writable, write_json
+
+
+def test_a_table_is_aligned(capsys):
+    print_table(["task", "rows", "note"], [["click", 1234567, "a"], ["purchase", 5, "long note"]])
+    assert capsys.readouterr().out == (
+        "task           rows  note\nclick     1,234,567  a\npurchase          5  long note\n"
+    )
+
+
+def test_metrics_that_a_task_does_not_have_are_dashes(capsys):
+    print_metrics({"click": {"auc": 0.75, "rows": 10}, "price": {"rmse": 1.5, "rows": 9}})
+    assert capsys.readouterr().out == (
+        "task       auc  rows     rmse\n"
+        "click  0.75000    10        -\n"
+        "price        -     9  1.50000\n"
+    )  # fmt: skip
+
+
+def test_results_are_json_without_nan(tmp_path):
+    path = tmp_path / "results.json"
+    write_json(path, {"model": tmp_path, "auc": [float("nan"), 0.5], "name": "Ærø"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "model": str(tmp_path),
+        "auc": [None, 0.5],
+        "name": "Ærø",
+    }
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_is_made_and_left_empty(tmp_path):
+    require_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UsageError, match="a: cannot be written to"):
+        require_writable(tmp_path / "a")

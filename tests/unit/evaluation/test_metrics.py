@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from mptrec_tf import DataError, ModelError, Task
+from mptrec_tf.evaluation import Scored, evaluate, score
+
+
+@pytest.fixture(scope="module")
+def predictions(model, rows):
+    return model.predict(model.encoder.encode(rows), verbose=0)
+
+
+def test_a_binary_task_is_measured_with_its_weights(model, rows, predictions):
+    known = rows["click"].notna()
+    labels, weights = rows["click"][known], rows["weight"][known]
+    predicted = predictions["click"][known].astype(float)
+    assert evaluate(model, rows)["click"] == pytest.approx(
+        {
+            "auc": metrics.roc_auc_score(labels, predicted, sample_weight=weights),
+            "log_loss": metrics.log_loss(labels, predicted, sample_weight=weights),
+            "rows": known.sum(),
+            "positives": labels.sum(),
+        },
+        rel=1e-5,
+    )
+
+
+def test_a_multiclass_task_is_measured(model, rows, predictions):
+    known = rows["kind"].notna()
+    labels = rows["kind"][known].map({"u": 0, "v": 1, "w": 2})
+    predicted = predictions["kind"][known]
+    assert evaluate(model, rows)["kind"] == pytest.approx(
+        {
+            "accuracy": metrics.accuracy_score(labels, predicted.argmax(axis=1)),
+            "log_loss": metrics.log_loss(labels, predicted),
+            "rows": known.sum(),
+        },
+        rel=1e-5,
+    )
+
+
+def test_a_regression_task_is_measured_where_its_mask_is_1(model, rows, predictions):
+    known = rows["has_price"] == 1
+    labels, predicted = rows["price"][known], predictions["price"][known]
+    assert evaluate(model, rows)["price"] == pytest.approx(
+        {
+            "rmse": metrics.mean_squared_error(labels, predicted) ** 0.5,
+            "mae": metrics.mean_absolute_error(labels, predicted),
+            "rows": known.sum(),
+        },
+        rel=1e-5,
+    )
+
+
+def test_files_and_small_batches_give_what_a_frame_gives(model, rows, tmp_path):
+    rows[:100].to_parquet(tmp_path / "rows-0.parquet")
+    rows[100:].to_parquet(tmp_path / "rows-1.parquet")
+    expected = evaluate(model, rows)
+    streamed = evaluate(model, tmp_path / "rows-*.parquet", batch_size=7)
+    for name in expected:
+        assert streamed[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_only_the_tasks_whose_columns_the_data_have_are_measured(model, rows):
+    assert list(evaluate(model, rows.drop(columns=["kind", "has_price"]))) == ["click"]
+    with pytest.raises(DataError, match="no column 'click'"):
+        evaluate(model, rows[["age", "city"]])
+
+
+def test_a_task_can_be_given_with_another_label_column(model, rows):
+    renamed = rows.rename(columns={"click": "clicked"}).drop(columns="weight")
+    found = evaluate(model, renamed, [Task("click", "clicked")])
+    assert found == evaluate(model, rows, [Task("click", "click")])
+
+
+def test_an_unknown_task_and_a_task_without_a_label_are_refused(model, rows):
+    with pytest.raises(ModelError, match="no task 'buy'"):
+        evaluate(model, rows, [Task("buy", "buy")])
+    with pytest.raises(DataError, match="no row has a label of the task 'click'"):
+        evaluate(model, rows.assign(click=np.nan))
+
+
+def test_scores_keep_the_rows_without_a_label_in_their_place(model, rows, predictions):
+    scored = score(model, rows)["click"]
+    np.testing.assert_array_equal(scored.labels, rows["click"])
+    np.testing.assert_allclose(scored.predictions, predictions["click"], rtol=1e-5)
+    np.testing.assert_array_equal(scored.weights, rows["weight"])
+
+
+def test_the_auc_of_one_class_is_nan():
+    labels, predictions = np.array([1.0, 1.0, np.nan]), np.array([0.5, 0.25, 0.1])
+    found = Scored(Task("click", "click"), labels, predictions).metrics()
+    assert np.isnan(found.pop("auc"))
+    assert found == {"log_loss": pytest.approx(1.5 * np.log(2)), "rows": 2, "positives": 2}
+
+
+def test_a_class_whose_rows_weigh_nothing_is_not_there():
+    labels, predictions = np.array([1.0, 1.0, 0.0]), np.array([0.5, 0.25, 0.1])
+    weighted = Scored(Task("click", "click"), labels, predictions, np.array([1.0, 2.0, 0.0]))
+    assert np.isnan(weighted.metrics()["auc"])
+    with pytest.raises(DataError, match="weights of the task 'click' are all 0"):
+        weighted._replace(weights=np.zeros(3)).metrics()
+
+
+def test_a_multiclass_task_need_not_show_every_class():
+    task = Task("kind", "kind", kind="multiclass", classes=("u", "v", "w"))
+    predictions = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+    found = Scored(task, np.array([0.0, 2.0]), predictions).metrics()
+    assert found == {"accuracy": 0.5, "log_loss": pytest.approx(1.5 * np.log(2)), "rows": 2}

@@ -1,0 +1,148 @@
+"""XLA, half precision, several replicas, several steps in one call."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+STAGE1 = ("click", "kind", "price")
+SMALL = {"tower_units": (4,), "input_projection": 3}
+
+
+def test_xla_gives_the_same_training(make_model, dataset):
+    results = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(1)
+        model = make_model(*STAGE1, compile_with={"run_eagerly": False, "jit_compile": jit})
+        history = model.fit(dataset(*STAGE1, batch_size=32), verbose=0).history
+        results.append((history, model.trainable_weights))
+
+    (history, weights), (xla_history, xla_weights) = results
+    assert history.keys() == xla_history.keys()
+    for name, values in history.items():
+        np.testing.assert_allclose(xla_history[name], values, rtol=1e-3, err_msg=name)
+    for weight, xla_weight in zip(weights, xla_weights, strict=True):
+        np.testing.assert_allclose(xla_weight, weight, atol=1e-4, err_msg=weight.path)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision(make_model, arrays, tasks, policy):
+    """The rows hold gains of 99999, which is infinite in float16."""
+    model = make_model(*STAGE1, dtype=policy)
+    x, y = arrays(*STAGE1)
+    assert x["numeric"].max() == 99_999
+
+    history = model.fit(x, y, epochs=2, verbose=0).history
+    model.add_task(tasks["buy"], **SMALL)
+    history |= model.fit(*arrays("buy"), validation_data=arrays("buy"), epochs=2, verbose=0).history
+
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert all(np.isfinite(weight).all() for weight in model.weights)
+    assert all(weight.dtype == "float32" for weight in model.trainable_weights)
+    assert model.represent(x).shared.dtype == policy.removeprefix("mixed_")
+    for values in model.predict(x, verbose=0).values():
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+    scaled = type(model.optimizer) is keras.optimizers.LossScaleOptimizer
+    assert scaled == (policy == "mixed_float16")
+
+
+def test_half_precision_is_close_to_full(make_model, arrays):
+    x, _ = arrays("click")
+    full = make_model(*STAGE1)
+    half = make_model(*STAGE1, dtype="mixed_bfloat16")
+    half.set_weights(full.get_weights())
+
+    expected = full.predict(x, verbose=0)
+    for name, values in half.predict(x, verbose=0).items():
+        np.testing.assert_allclose(values, expected[name], atol=0.05)
+
+
+def test_several_steps_in_one_call(make_model, dataset):
+    results = []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(1)
+        settings = {"run_eagerly": False, "jit_compile": False, "steps_per_execution": steps}
+        model = make_model("click", "like", compile_with=settings)
+        history = model.fit(dataset("click", "like"), epochs=2, verbose=0).history
+        results.append((history, model))
+
+    # Three steps an epoch, so that the last call has one left.
+    (history, model), (together_history, together) = results
+    assert int(together.optimizer.iterations) == int(model.optimizer.iterations) == 6
+    for name, values in history.items():
+        np.testing.assert_allclose(together_history[name], values, rtol=1e-4, err_msg=name)
+    for weight, other in zip(model.trainable_weights, together.trainable_weights, strict=True):
+        np.testing.assert_allclose(other, weight, atol=1e-5)
+
+
+REPLICAS = """
+import contextlib, json, sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mptrec_tf as mpt
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+rows = json.load(open(sys.argv[1]))
+click, like, buy = (mpt.Task(name, name) for name in ("click", "like", "buy"))
+features = [mpt.NumericFeature("age", bins=4), mpt.CategoricalFeature("city")]
+encoder = mpt.FeatureEncoder(features).adapt(rows)
+report = {}
+for replicas in (1, 2):
+    keras.utils.set_random_seed(1)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if replicas == 2 else None
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = mpt.MPTRec(encoder, [click, like], expert_units=(6,), tower_units=(4,))
+        model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    assert model.distribute_strategy.num_replicas_in_sync == replicas
+    x = encoder.encode(rows)
+    data = mpt.make_dataset(rows, encoder, [click, like], batch_size=32)
+    stage1 = model.fit(data, validation_data=data, epochs=2, verbose=0).history
+    before = model.predict(x, batch_size=32, verbose=0)
+    # Made outside of the scope, so add_task has to enter it.
+    model.add_task(buy, tower_units=(4,))
+    new = mpt.make_dataset(rows, encoder, [buy], batch_size=32)
+    every = mpt.make_dataset(rows, encoder, [click, like, buy], batch_size=32)
+    frozen = model.fingerprint(frozen_only=True)
+    stage2 = model.fit(new, validation_data=every, epochs=2, verbose=0).history
+    after = model.predict(x, batch_size=32, verbose=0)
+    report[replicas] = {
+        "stage1": stage1,
+        "stage2": stage2,
+        "same": [bool(np.array_equal(before[name], after[name])) for name in before],
+        "frozen": model.fingerprint(frozen_only=True) == frozen,
+        "weights": [weight.numpy().tolist() for weight in model.trainable_weights],
+        "iterations": int(model.optimizer.iterations.numpy()),
+    }
+json.dump(report, open(sys.argv[2], "w"))
+"""
+
+
+def test_two_replicas_train_as_one(rows, tmp_path):
+    columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
+    (tmp_path / "rows.json").write_text(json.dumps(columns))
+    script = tmp_path / "replicas.py"
+    script.write_text(REPLICAS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    files = [tmp_path / "rows.json", tmp_path / "report.json"]
+    subprocess.run([sys.executable, script, *files], check=True, env=environment)
+    one, two = json.loads((tmp_path / "report.json").read_text()).values()
+
+    for stage in ("stage1", "stage2"):
+        assert one[stage].keys() == two[stage].keys()
+        for name, values in one[stage].items():
+            np.testing.assert_allclose(two[stage][name], values, rtol=2e-3, err_msg=name)
+    for found in (one, two):
+        assert found["same"] == [True, True]
+        assert found["frozen"]
+        assert found["iterations"] == 6
+    for weight, expected in zip(two["weights"], one["weights"], strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-4)

@@ -1,0 +1,149 @@
+"""Early stopping that survives a crash."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mptrec_tf import FeatureEncoder, ModelError, MPTRec, Task, make_dataset
+from mptrec_tf.spec import NumericFeature
+from mptrec_tf.training import ResumableEarlyStopping
+
+TASKS = [Task("click", "click")]
+
+
+class Scripted(ResumableEarlyStopping):
+    """Sees the values of a script instead of the metric's own, and can die in the middle."""
+
+    def __init__(self, *args, values, die_in=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.values, self.die_in = values, die_in
+        self.weights = {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.die_in:
+            raise KeyboardInterrupt
+        super().on_epoch_begin(epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights[epoch] = self.model.fingerprint()
+        super().on_epoch_end(epoch, {**logs, "val_click_auc": self.values[epoch]})
+
+
+@pytest.fixture(scope="module")
+def rows(frame):
+    return frame[:128]
+
+
+@pytest.fixture(scope="module")
+def encoder(rows):
+    return FeatureEncoder([NumericFeature("age")]).adapt(rows)
+
+
+def train(rows, encoder, callback, epochs=6):
+    model = MPTRec(encoder, TASKS, expert_units=(4,), tower_units=(2,))
+    model.compile("adam", jit_compile=False)
+    model.fit(
+        make_dataset(rows, encoder, TASKS, batch_size=64),
+        epochs=epochs,
+        callbacks=[callback],
+        verbose=0,
+    )
+    return model
+
+
+def test_stops_after_patience_and_restores_the_best_weights(rows, encoder, tmp_path):
+    callback = Scripted(
+        tmp_path, "val_click_auc", patience=2, values=[0.5, 0.7, 0.6, 0.7, 0.9, 0.9]
+    )
+    model = train(rows, encoder, callback)
+    assert len(callback.epochs) == 4  # an equal value is no improvement
+    assert (callback.best_epoch, callback.best) == (1, 0.7)
+    assert model.fingerprint() == callback.weights[1]
+
+
+def test_a_loss_is_better_when_it_is_lower(rows, encoder, tmp_path):
+    callback = Scripted(tmp_path, "val_click_auc", "min", patience=1, values=[0.5, 0.4, 0.6])
+    train(rows, encoder, callback)
+    assert (callback.best_epoch, len(callback.epochs)) == (1, 3)
+
+
+def test_goes_on_after_the_last_finished_epoch_with_what_it_knew(rows, encoder, tmp_path):
+    values = [0.5, 0.8, 0.6, 0.7, 0.9, 0.9]
+    first = Scripted(tmp_path, "val_click_auc", patience=2, values=values, die_in=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, encoder, first)
+    second = Scripted(tmp_path, "val_click_auc", patience=2, values=values)
+    model = train(rows, encoder, second)
+    assert list(second.weights) == [3]  # one more epoch, then patience is over
+    assert [epoch["val_click_auc"] for epoch in second.epochs] == values[:4]
+    assert model.fingerprint() == first.weights[1]
+
+
+def test_an_interrupted_training_keeps_the_optimizer_and_the_progress(rows, encoder, tmp_path):
+    values = [0.1, 0.2, 0.3, 0.4]
+    first = Scripted(tmp_path, "val_click_auc", values=values, die_in=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, encoder, first, epochs=4)
+    second = Scripted(tmp_path, "val_click_auc", values=values)
+    seen = {}
+
+    original = second.on_epoch_begin
+
+    def spy(epoch, logs=None):
+        original(epoch, logs)
+        seen[epoch] = (
+            int(second.model.optimizer.iterations),
+            float(second.model._training_progress()),
+        )
+
+    second.on_epoch_begin = spy
+    model = train(rows, encoder, second, epochs=4)
+    assert seen[2] == (4, pytest.approx(0.5))  # two steps an epoch, half of four epochs
+    assert model.trained_epochs == 4
+
+
+def test_a_training_that_is_over_only_restores(rows, encoder, tmp_path):
+    values = [0.5, 0.4, 0.3]
+    first = Scripted(tmp_path, "val_click_auc", patience=1, values=values)
+    done = train(rows, encoder, first)
+    second = Scripted(tmp_path, "val_click_auc", patience=1, values=values)
+    again = train(rows, encoder, second)
+    assert second.weights == {}
+    assert again.fingerprint() == done.fingerprint()
+
+
+def test_half_written_files_do_not_matter(rows, encoder, tmp_path):
+    values = [0.1, 0.2, 0.3]
+    train(rows, encoder, Scripted(tmp_path, "val_click_auc", values=values), epochs=2)
+    (tmp_path / "partial.weights.h5").write_bytes(b"half")
+    (tmp_path / "state.json.partial").write_text("{")
+    second = Scripted(tmp_path, "val_click_auc", values=values)
+    train(rows, encoder, second, epochs=3)
+    assert list(second.weights) == [2]
+
+
+def test_only_the_last_and_the_best_weights_are_kept(rows, encoder, tmp_path):
+    callback = Scripted(tmp_path, "val_click_auc", values=[0.1, 0.9, 0.3, 0.4])
+    train(rows, encoder, callback, epochs=4)
+    assert sorted(file.name for file in tmp_path.glob("*.h5")) == [
+        "epoch-002.weights.h5",
+        "epoch-004.weights.h5",
+    ]
+    assert json.loads((tmp_path / "state.json").read_text())["last"] == "epoch-004.weights.h5"
+
+
+def test_a_metric_that_is_not_there_is_named(rows, encoder, tmp_path):
+    with pytest.raises(ModelError, match="val_like_auc"):
+        train(rows, encoder, ResumableEarlyStopping(tmp_path, "val_like_auc"), epochs=1)
+
+
+def test_a_wrong_mode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Received: 'up'"):
+        ResumableEarlyStopping(tmp_path, "val_click_auc", "up")
+
+
+def test_the_best_value_is_that_of_the_best_epoch(rows, encoder, tmp_path):
+    callback = Scripted(tmp_path, "val_click_auc", values=[0.3, 0.2])
+    train(rows, encoder, callback, epochs=2)
+    assert np.isclose(callback.best, 0.3)

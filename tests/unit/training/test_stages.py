@@ -1,0 +1,125 @@
+"""The two stages from files and a configuration to saved models."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from mptrec_tf import DataError, ModelError, SpecError, load_model, make_dataset
+from mptrec_tf.config import Sources, TrainingConfig
+from mptrec_tf.training import optimizer_for, pretrain, prompt_tune
+
+
+def predictions(model, sources):
+    return model.predict(model.encoder.encode(sources.validation), verbose=0)
+
+
+def test_both_stages_write_models_that_predict_the_same(make_config, sources, tmp_path):
+    config = make_config()
+    first = pretrain(config, sources, tmp_path, verbose=0)
+    before = predictions(first.model, sources)
+    second = prompt_tune(config, first.model, "buy", sources, tmp_path, verbose=0)
+    after = predictions(second.model, sources)
+    stored = predictions(load_model(tmp_path / "model.keras"), sources)
+    assert list(stored) == ["click", "like", "buy"]
+    for task in ("click", "like"):
+        np.testing.assert_array_equal(before[task], after[task])
+        np.testing.assert_array_equal(
+            before[task], predictions(load_model(tmp_path / "stage1.keras"), sources)[task]
+        )
+    for task in stored:
+        np.testing.assert_array_equal(stored[task], after[task])
+
+
+def test_the_model_holds_the_weights_of_its_best_epoch(make_config, sources, tmp_path):
+    trained = pretrain(make_config(), sources, tmp_path, verbose=0)
+    values = [epoch["val_mean_auc"] for epoch in trained.epochs]
+    assert trained.best_epoch == int(np.argmax(values))
+    validation = make_dataset(sources.validation, trained.model.encoder, trained.model.tasks)
+    scored = trained.model.evaluate(validation, return_dict=True, verbose=0)
+    assert scored["mean_auc"] == pytest.approx(max(values), abs=1e-6)
+
+
+def test_a_finished_stage_is_not_trained_again(make_config, sources, tmp_path):
+    first = pretrain(make_config(), sources, tmp_path, verbose=0)
+    again = pretrain(make_config(), sources, tmp_path, verbose=0)
+    assert again.epochs == first.epochs
+    assert again.model.fingerprint() == first.model.fingerprint()
+
+
+def test_seeds_make_two_runs_equal_and_other_seeds_differ(make_config, sources, tmp_path):
+    runs = [
+        pretrain(make_config(), sources, tmp_path / name, seed=seed, verbose=0).model.fingerprint()
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_another_configuration_in_the_same_directory_is_refused(make_config, sources, tmp_path):
+    pretrain(make_config(), sources, tmp_path, verbose=0)
+    with pytest.raises(ModelError, match="another configuration"):
+        pretrain(make_config({"expert_dropout": 0.5}), sources, tmp_path, verbose=0)
+
+
+def test_the_same_rows_elsewhere_are_the_same_training(make_config, sources, tmp_path):
+    first = pretrain(make_config(), sources, tmp_path / "runs", verbose=0)
+    moved = tmp_path / "moved.csv"
+    shutil.copy(sources.train, moved)
+    again = pretrain(
+        make_config(), sources._replace(train=str(moved)), tmp_path / "runs", verbose=0
+    )
+    assert again.epochs == first.epochs
+
+
+def test_other_rows_in_the_same_directory_are_refused(make_config, sources, tmp_path):
+    pretrain(make_config(), sources, tmp_path, verbose=0)
+    swapped = sources._replace(train=sources.validation)
+    with pytest.raises(ModelError, match="another configuration"):
+        pretrain(make_config(), swapped, tmp_path, verbose=0)
+
+
+def test_streamed_training_counts_its_steps_and_learns(make_config, sources, tmp_path):
+    trained = pretrain(make_config(stream=True), sources, tmp_path, verbose=0)
+    assert int(trained.model.optimizer.iterations) == 3 * 4  # 200 rows in batches of 64
+    assert trained.epochs[-1]["loss"] < trained.epochs[0]["loss"]
+
+
+def test_streamed_data_are_checked_as_a_whole_before_training(make_config, frame, tmp_path):
+    bad = frame.astype({"age": object})
+    bad.loc[len(bad) - 1, "age"] = "old"
+    bad.to_csv(tmp_path / "bad.csv", index=False)
+    frame.to_csv(tmp_path / "good.csv", index=False)
+    sources = Sources(str(tmp_path / "good.csv"), str(tmp_path / "bad.csv"), None)
+    with pytest.raises(DataError, match=r"bad\.csv.*'age'.*'old'"):
+        pretrain(make_config(stream=True), sources, tmp_path / "out", verbose=0)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", [None, "assigned", "periodic"])
+def test_each_adversarial_form_trains(make_config, sources, tmp_path, form):
+    trained = pretrain(make_config({"adversarial": form}), sources, tmp_path, verbose=0)
+    assert np.isfinite(trained.epochs[-1]["loss"])
+
+
+def test_a_regression_task_is_watched_by_its_loss(make_config, sources, tmp_path):
+    config = make_config()
+    model = pretrain(config, sources, tmp_path, verbose=0).model
+    trained = prompt_tune(config, model, "price", sources, tmp_path, verbose=0)
+    losses = [epoch["val_loss"] for epoch in trained.epochs]
+    assert trained.best_epoch == int(np.argmin(losses))
+
+
+def test_a_metric_that_no_task_has_is_refused_before_any_work(make_config, sources, tmp_path):
+    with pytest.raises(SpecError, match="buy_auc"):
+        pretrain(make_config(training={"monitor": "buy_auc"}), sources, tmp_path, verbose=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_learning_rate_warms_up_and_decays_to_zero():
+    optimizer = optimizer_for(TrainingConfig(learning_rate=0.01, warmup=0.25), steps=100)
+    rate = optimizer._learning_rate
+    assert isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+    expected = {0: 0.0, 5: 0.002, 25: 0.01, 62.5: 0.005, 100: 0.0}
+    for step, value in expected.items():
+        assert float(rate(step)) == pytest.approx(value, abs=1e-7)
