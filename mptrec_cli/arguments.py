@@ -1,0 +1,95 @@
+"""What the parsers of several commands share."""
+
+import argparse
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    summary: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """Adds a command with the option `--quiet`.
+
+    Args:
+        commands: What `add_subparsers` gave.
+        name: Name of the command.
+        run: What it does with the parsed arguments.
+        summary: One line for the list of commands.
+        description: What it reads and writes, with an example; shown as it is.
+
+    Returns:
+        The parser of the command, to which its arguments are added.
+    """
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and notes on stderr")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config`."""
+    parser.add_argument(
+        "--config",
+        type=existing_file,
+        required=True,
+        metavar="C.yaml",
+        help="configuration of the run: data, features, tasks, both stages; relative paths in it "
+        "start at the current directory",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds `--model`."""
+    parser.add_argument(
+        "--model",
+        type=existing_file,
+        required=True,
+        metavar="M.keras",
+        help="model file, as train or add-task wrote it",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Adds what both stages take: `--output`, `--seed`, `--train`, `--validation`."""
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        required=True,
+        metavar="DIR",
+        help="directory that everything is written to; made if it is not there",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of weights, dropout and shuffle (default: %(default)s)",
+    )
+    for part in ("train", "validation"):
+        parser.add_argument(
+            f"--{part}",
+            nargs="+",
+            metavar="FILE",
+            help=f"{part} rows instead of those that the configuration names "
+            "(default: the configuration's); give --train and --validation together",
+        )
+
+
+def existing_file(text: str) -> pathlib.Path:
+    """A path to a file that is there."""
+    path = pathlib.Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file")
+    return path

@@ -1,0 +1,102 @@
+"""What commands do with a trained model."""
+
+import hashlib
+import itertools
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from mptrec_tf.config import Config
+from mptrec_tf.data import Chunk, check_same_features, encode_labels, read_chunks
+from mptrec_tf.data.encoding import Encoded
+from mptrec_tf.data.readers import Source
+from mptrec_tf.errors import DataError, SpecError
+from mptrec_tf.models import MPTRec, load_model
+from mptrec_tf.spec import CategoricalFeature, Task
+from mptrec_tf.spec.parsing import dump
+
+BATCH_SIZE = 4096
+
+
+def load_model_of(config: Config, path: pathlib.Path) -> MPTRec:
+    """Reads a model and checks that it was made from the features and tasks of a configuration.
+
+    Raises:
+        ModelError: If the file is broken.
+        SpecError: If a feature, or a task that both have, is defined differently.
+    """
+    model = load_model(path)
+    check_same_features(model.encoder, config.spec, str(path))
+    for task in model.tasks:
+        for ours in config.tasks:
+            if ours.name == task.name and ours != task:
+                raise SpecError(
+                    f"{path}: the task {task.name!r} is {dump(task)} in the model and "
+                    f"{dump(ours)} in the configuration"
+                )
+    return model
+
+
+def labelled_tasks(model: MPTRec, source: Source) -> list[Task]:
+    """The model's tasks that at least one row of a source has a label of."""
+    return [task for task in model.tasks if _has_label(task, source)]
+
+
+def _has_label(task: Task, source: Source) -> bool:
+    chunks = read_chunks(source, tasks=[task])
+    try:
+        first = next(chunks)
+    except DataError:  # the task's columns are not there
+        return False
+    return any(
+        not np.isnan(encode_labels([task], chunk)[0][task.name]).all()
+        for chunk in itertools.chain([first], chunks)
+    )
+
+
+def predict_chunks(
+    model: MPTRec,
+    source: Source,
+    tasks: Sequence[str],
+    *,
+    columns: Sequence[str] = (),
+    progress: str | None = None,
+) -> Iterator[tuple[Chunk, dict[str, np.ndarray]]]:
+    """Predicts chunk by chunk, in bounded memory.
+
+    Args:
+        model: The model.
+        source: Raw rows.
+        tasks: Names of the tasks.
+        columns: Columns to read beside the features. Defaults to none.
+        progress: Label of a progress bar. Defaults to `None`, no bar.
+
+    Yields:
+        Some rows and their predictions by task, in the order of the source.
+    """
+
+    # A function of its own: `predict` would compile with XLA anew for each size of a last batch.
+    @tf.function(reduce_retracing=True)
+    def forward(batch: Encoded) -> dict[str, tf.Tensor]:
+        predictions = model(batch, training=False)
+        return {name: predictions[name] for name in tasks}
+
+    read = [*model.encoder.features, *map(CategoricalFeature, columns)]
+    for chunk in read_chunks(source, read, progress=progress):
+        encoded = model.encoder.encode_chunk(chunk)
+        parts = [
+            forward({key: array[start : start + BATCH_SIZE] for key, array in encoded.items()})
+            for start in range(0, chunk.table.num_rows, BATCH_SIZE)
+        ]
+        yield chunk, {name: np.concatenate([part[name] for part in parts]) for name in tasks}
+
+
+def prediction_digests(model: MPTRec, source: Source, tasks: Sequence[str]) -> dict[str, str]:
+    """A SHA-256 of each task's predictions: equal digests mean equal predictions, bit for bit."""
+    digests = {name: hashlib.sha256() for name in tasks}
+    for _, predictions in predict_chunks(model, source, tasks):
+        for name, values in predictions.items():
+            digests[name].update(values.tobytes())
+    return {name: digest.hexdigest() for name, digest in digests.items()}

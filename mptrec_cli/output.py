@@ -1,0 +1,84 @@
+"""What commands print and write."""
+
+import json
+import math
+import pathlib
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""By task, by name of the metric."""
+
+
+class UsageError(ValueError):
+    """Arguments that cannot work; printed without a traceback."""
+
+
+def require_writable(directory: pathlib.Path) -> None:
+    """Makes a directory and tries to write there, before any work is done that could be lost.
+
+    Raises:
+        UsageError: If it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written to: {error.strerror}") from error
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file of results, NaN as null; it appears under its name when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def note(text: str, quiet: bool) -> None:
+    """Tells something by the way."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def print_metrics(results: Metrics) -> None:
+    """Prints a row for each task, a column for each metric that any of them has."""
+    names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
+    rows = [[task, *(metrics.get(name) for name in names)] for task, metrics in results.items()]
+    print_table(["task", *names], rows)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints columns as wide as they need: text on the left, numbers on the right."""
+    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = [
+        any(isinstance(value, int | float) for value in column)
+        for column in zip(*rows, strict=True)
+    ]
+    for line in lines:
+        cells = [
+            cell.rjust(width) if to_the_right else cell.ljust(width)
+            for cell, width, to_the_right in zip(line, widths, right, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.5f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return str(value) if isinstance(value, pathlib.Path) else value

@@ -1,0 +1,158 @@
+"""`mptrec predict`: predictions for a file of raw rows."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mptrec_cli.arguments import add_command, add_model
+from mptrec_cli.output import print_table, require_writable
+from mptrec_cli.startup import start_tensorflow
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from mptrec_tf.data import Chunk
+    from mptrec_tf.models import MPTRec
+
+FORMATS = (".csv", ".csv.gz", ".parquet")
+
+PREDICT = """\
+Predicts raw rows, chunk by chunk in bounded memory. The rows need the model's feature columns, not
+its labels; a category that the training data did not have is no error.
+
+The output has a row for each row of the input, in its order, with the columns of --id-columns, then
+one column for each task: the probability of a binary task, the number of a regression task; for a
+multiclass task a column TASK_CLASS with the probability of each class. The file appears under its
+name when it is complete.
+
+example:
+  mptrec predict --model runs/census/model.keras --input rows.parquet --output predictions.csv.gz
+  mptrec predict --model M.keras --input rows.csv --output p.csv --tasks click --id-columns user"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `mptrec predict`."""
+    parser = add_command(
+        commands, "predict", predict, summary="predict rows of a file", description=PREDICT
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="raw rows: files or glob patterns (.csv, .tsv, .parquet, .tfrecord; all but .parquet "
+        "also .gz)",
+    )
+    parser.add_argument(
+        "--output",
+        type=_output,
+        required=True,
+        metavar="FILE",
+        help=f"file that is written, one of {', '.join(FORMATS)}",
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="tasks (default: all tasks of the model)"
+    )
+    parser.add_argument(
+        "--id-columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns of the input that are copied to the output (default: none)",
+    )
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Writes the predictions and prints how many rows there are."""
+    require_writable(args.output.parent)
+    start_tensorflow()
+    from mptrec_cli.models import predict_chunks
+    from mptrec_tf.models import load_model
+
+    model = load_model(args.model)
+    tasks = args.tasks or [task.name for task in model.tasks]
+    header = _header(model, tasks, args.id_columns)
+    rows = 0
+    with _writing(args.output) as write:
+        for chunk, predictions in predict_chunks(
+            model,
+            args.input,
+            tasks,
+            columns=args.id_columns,
+            progress=None if args.quiet else f"writing {args.output.name}",
+        ):
+            write(_table(chunk, args.id_columns, predictions, header))
+            rows += chunk.table.num_rows
+    print_table(["rows", "file"], [[rows, args.output]])
+
+
+def _header(model: MPTRec, tasks: Sequence[str], id_columns: Sequence[str]) -> list[str]:
+    """Names of the output's columns."""
+    from mptrec_tf.errors import DataError
+
+    names = list(id_columns)
+    for task in map(model.task, tasks):
+        names += [f"{task.name}_{label}" for label in task.classes] if task.classes else [task.name]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"the output would have the column {repeated[0]!r} twice")
+    return names
+
+
+def _table(
+    chunk: Chunk,
+    id_columns: Sequence[str],
+    predictions: Mapping[str, np.ndarray],
+    header: Sequence[str],
+) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = np.column_stack(list(predictions.values()))
+    columns = [*(chunk.table[name] for name in id_columns), *numbers.T]
+    return pa.table(columns, names=list(header))
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[Any]:
+    """Gives a function that appends a table to a file, which appears when all is written."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with contextlib.ExitStack() as stack:
+            writer = schema = None
+
+            def write(table: pa.Table) -> None:
+                nonlocal writer, schema
+                if writer is None:
+                    file = stack.enter_context(
+                        pa.output_stream(
+                            partial, compression="gzip" if path.suffix == ".gz" else None
+                        )
+                    )
+                    new = (
+                        pa.parquet.ParquetWriter if path.suffix == ".parquet" else pa.csv.CSVWriter
+                    )
+                    schema = table.schema
+                    writer = stack.enter_context(new(file, schema))
+                writer.write_table(table.cast(schema))
+
+            yield write
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _output(text: str) -> pathlib.Path:
+    if not text.endswith(FORMATS):
+        raise argparse.ArgumentTypeError(f"{text}: should end in one of {', '.join(FORMATS)}")
+    return pathlib.Path(text)

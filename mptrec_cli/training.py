@@ -1,0 +1,231 @@
+"""`mptrec train` and `mptrec add-task`: stage 1 and stage 2."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mptrec_cli.arguments import add_command, add_config, add_model, add_training
+from mptrec_cli.output import (
+    UsageError,
+    note,
+    print_metrics,
+    print_table,
+    require_writable,
+    write_json,
+)
+from mptrec_cli.startup import start_tensorflow
+
+if TYPE_CHECKING:
+    from mptrec_tf.config import Config, Sources
+    from mptrec_tf.training import Trained
+
+TRAIN = """\
+Stage 1: learns the encoding from the training rows and trains the tasks of `stage1` together.
+
+Written to DIR:
+  stage1.keras         the model of the best epoch, with its encoding
+  stage1-results.json  exact metrics of each task on the validation rows, metrics of every epoch
+  stage1/              the state of the training after its last finished epoch
+
+A run that was cut off goes on after its last finished epoch when the same command is given again.
+
+example:
+  mptrec train --config configs/census_income.yaml --output runs/census"""
+
+ADD_TASK = """\
+Stage 2: adds a task of the configuration to a trained model by prompt tuning. Everything older is
+frozen; that the older tasks did not change by one bit is checked.
+
+The training rows may be others than those of stage 1 and need not have the older tasks' labels.
+
+Written to DIR:
+  model.keras          the model with the new task
+  TASK-results.json    exact metrics on the validation rows, of the older tasks before and after
+                       where these rows have their labels; parameters; whether the older tasks'
+                       predictions are identical; seconds; metrics of every epoch
+  stage2-TASK/         the state of the training after its last finished epoch
+
+A run that was cut off goes on after its last finished epoch when the same command is given again.
+
+example:
+  mptrec add-task --config configs/census_income.yaml --model runs/census/stage1.keras \\
+      --task education --output runs/census"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `mptrec train` and `mptrec add-task`."""
+    parser = add_command(
+        commands, "train", train, summary="stage 1: train tasks together", description=TRAIN
+    )
+    add_config(parser)
+    add_training(parser)
+
+    parser = add_command(
+        commands, "add-task", add_task, summary="stage 2: add a task", description=ADD_TASK
+    )
+    add_config(parser)
+    add_model(parser)
+    parser.add_argument(
+        "--task", required=True, metavar="TASK", help="the new task, one of the configuration's"
+    )
+    add_training(parser)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Runs stage 1, prints and writes its validation metrics."""
+    _check_training(args)
+    start_tensorflow()
+    from mptrec_tf.config import Config
+    from mptrec_tf.evaluation import evaluate
+    from mptrec_tf.training import pretrain
+    from mptrec_tf.training.stages import STAGE1_FILE
+
+    config = Config.from_yaml(args.config)
+    sources = _sources(config, args)
+    _note_resumption(args.output / "stage1", config.stage1.training.epochs, args.quiet)
+    with contextlib.redirect_stdout(sys.stderr):
+        trained = pretrain(
+            config, sources, args.output, seed=args.seed, verbose=_verbosity(args.quiet)
+        )
+        validation = evaluate(trained.model, sources.validation)
+    write_json(
+        args.output / "stage1-results.json",
+        {
+            "model": args.output / STAGE1_FILE,
+            "validation": validation,
+            **_report(trained, args),
+        },
+    )
+    print_metrics(validation)
+    _print_training(trained, args.output / STAGE1_FILE)
+
+
+def add_task(args: argparse.Namespace) -> None:
+    """Runs stage 2, prints and writes what it brought and that it left the older tasks alone."""
+    _check_training(args)
+    start_tensorflow()
+    from mptrec_cli.models import labelled_tasks, load_model_of, prediction_digests
+    from mptrec_tf.config import Config
+    from mptrec_tf.errors import ModelError
+    from mptrec_tf.evaluation import evaluate
+    from mptrec_tf.training import prompt_tune
+    from mptrec_tf.training.stages import MODEL_FILE
+
+    config = Config.from_yaml(args.config)
+    config.spec.task(args.task)
+    model = load_model_of(config, args.model)
+    old_tasks = [task.name for task in model.tasks]
+    if args.task in old_tasks:
+        raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
+    sources = _sources(config, args)
+    labelled = labelled_tasks(model, sources.validation)
+
+    with contextlib.redirect_stdout(sys.stderr):
+        before = evaluate(model, sources.validation, labelled) if labelled else {}
+        digests = prediction_digests(model, sources.validation, old_tasks)
+        fingerprint = model.fingerprint()
+        _note_resumption(
+            args.output / f"stage2-{args.task}", config.stage2.training.epochs, args.quiet
+        )
+        trained = prompt_tune(
+            config, model, args.task, sources, args.output,
+            seed=args.seed, verbose=_verbosity(args.quiet),
+        )  # fmt: skip
+        after = evaluate(model, sources.validation, [*labelled, model.task(args.task)])
+        identical = (
+            prediction_digests(model, sources.validation, old_tasks) == digests
+            and model.fingerprint(frozen_only=True) == fingerprint
+        )
+
+    trainable = sum(weight.numpy().size for weight in model.trainable_weights)
+    total = model.count_params()
+    write_json(
+        args.output / f"{args.task}-results.json",
+        {
+            "model": args.output / MODEL_FILE,
+            "base": args.model,
+            "task": args.task,
+            "validation": {
+                name: {"before": before.get(name), "after": metrics}
+                for name, metrics in after.items()
+            },
+            "old_tasks_identical": identical,
+            "fingerprint": fingerprint,
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+            **_report(trained, args),
+        },
+    )
+    if not identical:
+        raise RuntimeError(f"the older tasks {old_tasks} have changed; do not use this model")
+    print_table(
+        ["task", "metric", "before", "after"],
+        [
+            [name, metric, before.get(name, {}).get(metric), value]
+            for name, metrics in after.items()
+            for metric, value in metrics.items()
+            if isinstance(value, float)
+        ],
+    )
+    print(f"\nolder tasks: {', '.join(old_tasks)}: identical to the bit")
+    print(f"parameters trained: {trainable:,} of {total:,} ({trainable / total:.1%})")
+    _print_training(trained, args.output / MODEL_FILE)
+
+
+def _check_training(args: argparse.Namespace) -> None:
+    if (args.train is None) != (args.validation is None):
+        raise UsageError("give --train and --validation together")
+    require_writable(args.output)
+
+
+def _sources(config: Config, args: argparse.Namespace) -> Sources:
+    from mptrec_tf.config import Sources
+
+    if args.train is not None:
+        return Sources(args.train, args.validation, None)
+    return config.data.sources()
+
+
+def _note_resumption(directory: pathlib.Path, epochs: int, quiet: bool) -> None:
+    """Says so where a training goes on."""
+    from mptrec_tf.training.checkpoint import STATE
+
+    file = directory / STATE
+    if not file.is_file():
+        return
+    state = json.loads(file.read_text())
+    done = len(state["epochs"])
+    if state["stopped"] or done >= epochs:
+        note(
+            f"{directory}: the training is over after {done} epochs; its best epoch is used", quiet
+        )
+    else:
+        note(f"{directory}: going on after epoch {done} of at most {epochs}", quiet)
+
+
+def _verbosity(quiet: bool) -> int:
+    """Nothing, a progress bar on a terminal, a line for each epoch elsewhere."""
+    return 0 if quiet else 1 if sys.stderr.isatty() else 2
+
+
+def _report(trained: Trained, args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "config": args.config,
+        "seed": args.seed,
+        "best_epoch": trained.best_epoch + 1,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+    }
+
+
+def _print_training(trained: Trained, model: pathlib.Path) -> None:
+    print(
+        f"best epoch: {trained.best_epoch + 1} of {len(trained.epochs)}, "
+        f"{trained.seconds:.1f} seconds"
+    )
+    print(f"model: {model}")
