@@ -1,7 +1,8 @@
 """`tf.data` datasets of encoded batches, from memory or streamed from files."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -74,13 +75,45 @@ def make_dataset(
         if with_example_ids:
             raise ValueError("with_example_ids needs the rows in memory, not stream=True")
         return _streamed(source, encoder, tasks, batch_size, shuffle, seed, shuffle_buffer, shard)
-    label = "encoding" if progress else None
-    batches = list(_encode(source, encoder, tasks, shard, label))
-    whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
-    rows = len(next(iter(whole[0].values())))
+    arrays = encode_rows(source, encoder, tasks, shard=shard, progress=progress)
     if with_example_ids:
-        whole[0][EXAMPLE_ID] = np.arange(rows, dtype=np.int32)
-    return dataset_of_arrays(whole, batch_size=batch_size, shuffle=shuffle, seed=seed)
+        arrays = with_ids(arrays)
+    return dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def encode_rows(
+    source: Source,
+    encoder: FeatureEncoder,
+    tasks: Sequence[Task] = (),
+    *,
+    shard: tuple[int, int] = (0, 1),
+    progress: bool = False,
+) -> Batch:
+    """All rows of a source, encoded, in memory: one batch of `make_dataset` as NumPy arrays.
+
+    Args:
+        source: A frame, a dict of columns, or files.
+        encoder: An adapted encoder.
+        tasks: The tasks whose labels are read. Defaults to none.
+        shard: `(index, count)`: keep every `count`-th chunk of rows.
+        progress: Whether to show a progress bar. Defaults to `False`.
+
+    Returns:
+        `(x,)`, `(x, y)` or `(x, y, weights)`, as `make_dataset` batches them.
+
+    Raises:
+        DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+    """
+    label = "encoding" if progress else None
+    chunks = list(_encode(source, encoder, tuple(tasks), shard, label))
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
+
+
+def with_ids(arrays: Batch) -> Batch:
+    """Adds `"example_id"`, the number of the row, to the inputs of `encode_rows`."""
+    x, *rest = arrays
+    ids = np.arange(len(next(iter(x.values()))), dtype=np.int32)
+    return ({**x, EXAMPLE_ID: ids}, *rest)
 
 
 def dataset_of_arrays(
@@ -112,8 +145,43 @@ def dataset_of_arrays(
     )
 
 
-def count_rows(source: Source, encoder: FeatureEncoder, tasks: Sequence[Task]) -> int:
-    """Reads and checks every row of a source, as a streamed epoch would, and counts them.
+class Rows(NamedTuple):
+    """What `summarize` learns of encoded rows.
+
+    Attributes:
+        number: How many there are.
+        digest: SHA-256 over inputs, labels and weights, in order; the same however they are cut
+            into chunks.
+    """
+
+    number: int
+    digest: str
+
+
+def summarize(chunks: Iterable[Batch]) -> Rows:
+    """Counts encoded rows and tells them apart from others.
+
+    Args:
+        chunks: The rows, as `encode_rows` gives them, whole or in parts.
+
+    Returns:
+        Their number and their digest.
+    """
+    count, columns = 0, dict[tuple[int, str], Any]()
+    for chunk in chunks:
+        count += len(next(iter(chunk[0].values())))
+        for part, arrays in enumerate(chunk):
+            for name, array in arrays.items():
+                column = columns.setdefault((part, name), hashlib.sha256(str(array.dtype).encode()))
+                column.update(np.ascontiguousarray(array).data)
+    whole = hashlib.sha256()
+    for (part, name), column in sorted(columns.items(), key=lambda item: item[0]):
+        whole.update(f"{part}/{name}/{column.hexdigest()}\n".encode())
+    return Rows(count, whole.hexdigest())
+
+
+def read_through(source: Source, encoder: FeatureEncoder, tasks: Sequence[Task]) -> Rows:
+    """Reads and checks every row of a source, as a streamed epoch would.
 
     Args:
         source: A frame, a dict of columns, or files.
@@ -121,13 +189,12 @@ def count_rows(source: Source, encoder: FeatureEncoder, tasks: Sequence[Task]) -
         tasks: The tasks whose labels are checked.
 
     Returns:
-        The number of rows.
+        The number of rows and their digest.
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
     """
-    batches = _encode(source, encoder, tuple(tasks), (0, 1), None)
-    return sum(len(next(iter(x.values()))) for x, *_ in batches)
+    return summarize(_encode(source, encoder, tuple(tasks), (0, 1), None))
 
 
 def _streamed(

@@ -1,8 +1,6 @@
 """The two stages as a run has them: from files and a configuration to saved models."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -13,7 +11,15 @@ import tensorflow as tf
 
 from mptrec_tf.config import Config, Sources, TrainingConfig
 from mptrec_tf.data import FeatureEncoder, check_same_features, make_dataset
-from mptrec_tf.data.datasets import count_rows
+from mptrec_tf.data.datasets import (
+    Rows,
+    dataset_of_arrays,
+    encode_rows,
+    read_through,
+    summarize,
+    with_ids,
+)
+from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import SpecError
 from mptrec_tf.models import MPTRec, save_model
 from mptrec_tf.models.objectives import TaskMetrics
@@ -170,32 +176,13 @@ def _train(
     verbose: int | str,
 ) -> Trained:
     periodic = model.tuned_task is None and config.stage1.model.adversarial == "periodic"
-    train, validation = (
-        make_dataset(
-            source,
-            model.encoder,
-            tasks,
-            batch_size=size,
-            shuffle=shuffle,
-            seed=seed,
-            stream=config.data.stream,
-            with_example_ids=shuffle and periodic,
-            progress=bool(verbose),
-        )
-        for source, size, shuffle in (
+    (train, rows), (validation, validation_rows) = (
+        _dataset(part, model, tasks, config, size, shuffle, seed, shuffle and periodic, verbose)
+        for part, size, shuffle in (
             (sources.train, training.batch_size, True),
             (sources.validation, EVALUATION_BATCH, False),
         )
     )
-    if config.data.stream:
-        # Checked as a whole first: an error in the last file should not cost the epoch before it.
-        rows = [count_rows(part, model.encoder, tasks) for part in sources[:2]]
-        train, validation = (
-            dataset.apply(tf.data.experimental.assert_cardinality(-(-count // size)))
-            for dataset, count, size in zip(
-                (train, validation), rows, (training.batch_size, EVALUATION_BATCH), strict=True
-            )
-        )
     steps = int(train.cardinality())
     model.compile(
         optimizer_for(training, steps * training.epochs),
@@ -208,7 +195,12 @@ def _train(
         "min" if monitor.endswith(("loss", "rmse")) else "max",
         training.patience,
         identity=identity
-        | {"training": dump(training), "seed": seed, "rows": _digest(model.encoder, steps)},
+        | {
+            "training": dump(training),
+            "seed": seed,
+            "rows": rows.digest,
+            "validation rows": validation_rows.digest,
+        },
     )
     model.fit(
         train,
@@ -218,6 +210,31 @@ def _train(
         verbose=verbose,
     )
     return Trained(model, checkpoint.epochs, checkpoint.best_epoch)
+
+
+def _dataset(
+    source: Source,
+    model: MPTRec,
+    tasks: Sequence[Task],
+    config: Config,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    with_example_ids: bool,
+    verbose: int | str,
+) -> tuple[tf.data.Dataset, Rows]:
+    if not config.data.stream:
+        arrays = encode_rows(source, model.encoder, tasks, progress=bool(verbose))
+        rows = summarize([arrays])
+        arrays = with_ids(arrays) if with_example_ids else arrays
+        return dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed), rows
+    # Checked as a whole first: an error in the last file should not cost the epoch before it.
+    rows = read_through(source, model.encoder, tasks)
+    dataset = make_dataset(
+        source, model.encoder, tasks, batch_size=batch_size, shuffle=shuffle, seed=seed, stream=True
+    )
+    batches = -(-rows.number // batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches)), rows
 
 
 def optimizer_for(training: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
@@ -238,10 +255,3 @@ def optimizer_for(training: TrainingConfig, steps: int) -> keras.optimizers.Opti
         warmup_steps=warmup,
     )
     return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)
-
-
-def _digest(encoder: FeatureEncoder, steps: int) -> str:
-    """Tells training rows apart, wherever they lie, by what was learned from them."""
-    config = encoder.get_config()
-    learned = json.dumps([config["numeric_state"], config["vocabulary_sizes"], steps])
-    return hashlib.sha256(learned.encode()).hexdigest()

@@ -1,3 +1,4 @@
+import copy
 import itertools
 
 import numpy as np
@@ -15,6 +16,7 @@ from mptrec_tf import (
     make_dataset,
 )
 from mptrec_tf.data import dataset_of_arrays, readers
+from mptrec_tf.data.datasets import encode_rows, read_through, summarize
 
 SIZE = 23
 RNG = np.random.default_rng(0)
@@ -185,3 +187,13 @@ def test_dataset_of_arrays_keeps_structure_and_rows():
     assert sorted(x["a"]) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(x["b"], arrays[0]["b"][x["a"]])
     np.testing.assert_array_equal(y, x["a"] * 2)
+
+
+def test_rows_are_told_apart_however_they_are_cut(encoder):
+    whole = encode_rows(ROWS, encoder, [CLICK, STAY])
+    assert summarize([whole]) == read_through(ROWS, encoder, [CLICK, STAY])
+    assert summarize([whole]).number == SIZE
+    for part, name in ((0, "numeric"), (1, "click"), (2, "stay")):
+        other = copy.deepcopy(whole)
+        other[part][name][-1] += 1
+        assert summarize([other]).digest != summarize([whole]).digest

@@ -4,6 +4,7 @@ import shutil
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, load_model, make_dataset
@@ -77,6 +78,20 @@ def test_other_rows_in_the_same_directory_are_refused(make_config, sources, tmp_
     swapped = sources._replace(train=sources.validation)
     with pytest.raises(ModelError, match="another configuration"):
         pretrain(make_config(), swapped, tmp_path, verbose=0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_other_rows_of_a_new_task_are_refused(stream, make_config, sources, tmp_path):
+    config = make_config(stream=stream)
+    base = pretrain(config, sources, tmp_path, verbose=0).model
+    keras_file = tmp_path / "stage1.keras"
+    prompt_tune(config, base, "buy", sources, tmp_path, verbose=0)
+    rows = pd.read_csv(sources.train)
+    rows.loc[0, "buy"] = 1 - rows.loc[0, "buy"]
+    rows.to_csv(tmp_path / "other.csv", index=False)
+    other = sources._replace(train=str(tmp_path / "other.csv"))
+    with pytest.raises(ModelError, match="another configuration"):
+        prompt_tune(config, load_model(keras_file), "buy", other, tmp_path, verbose=0)
 
 
 def test_streamed_training_counts_its_steps_and_learns(make_config, sources, tmp_path):
