@@ -15,3 +15,7 @@ class DataError(MPTRecError):
 
 class ModelError(MPTRecError):
     """A model cannot do what was asked in the state it is in, or a model file is unusable."""
+
+
+class ServingError(MPTRecError):
+    """An exported model, its version, or a server's configuration cannot be served as it is."""

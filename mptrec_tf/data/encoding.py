@@ -107,6 +107,11 @@ class FeatureEncoder(keras.layers.Layer):
         self._require_adapted()
         return self._numeric_state
 
+    @property
+    def tables(self) -> dict[str, tf.lookup.StaticHashTable]:
+        """The lookup tables that `call` uses, by column, for what must track them at export."""
+        return self._tables
+
     def vocabulary_size(self, name: str) -> int:
         """How many ids a categorical column has, the missing and the unknown one included."""
         self._require_adapted()

@@ -1,0 +1,171 @@
+"""Whether an exported version would be served, tried without the code that made it."""
+
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mptrec_tf.serving.cases import CASES_FILE, Case, Value, from_value, read_cases, to_value
+from mptrec_tf.serving.lint import lint, read_meta_graph, served_signatures
+from mptrec_tf.serving.signatures import INPUTS
+from mptrec_tf.serving.warmup import read_warmup
+
+TOLERANCE = 1e-6
+"""Largest difference to the Keras model's score, relative for numbers above 1."""
+
+LOADERS = {
+    "c_api": "TensorFlow's C++ loader, no Python of TensorFlow",
+    "session": "a session in Python, without mptrec_tf",
+}
+
+
+class Finding(NamedTuple):
+    """Something that was checked.
+
+    Attributes:
+        what: What was checked.
+        problem: What is wrong, `None` if nothing is.
+    """
+
+    what: str
+    problem: str | None
+
+
+class Run(NamedTuple):
+    """A run of the graph: what it feeds and fetches, and the case that it tries, if any."""
+
+    what: str
+    feeds: dict[str, Value]
+    fetches: list[str]
+    case: Case | None = None
+
+
+def check(
+    path: str | os.PathLike[str], loaders: Sequence[str] = ("c_api", "session")
+) -> list[Finding]:
+    """Checks an exported version: its signatures, its answers, its warm-up requests.
+
+    The answers come from processes that do not import mptrec_tf, and are compared with those of the
+    Keras model that were stored at export.
+
+    Args:
+        path: The version's directory.
+        loaders: `"c_api"`, a process without any Python of TensorFlow, and `"session"`, a
+            `tf.compat.v1.Session`. Defaults to both.
+
+    Returns:
+        What was checked, and what is wrong.
+
+    Raises:
+        ServingError: If there is no SavedModel at all.
+
+    Example:
+
+    ```python
+    problems = [finding for finding in check("serving/census/2") if finding.problem]
+    ```
+    """
+    directory = pathlib.Path(path).absolute()
+    problems = lint(directory)
+    findings = [Finding("signatures and files", "; ".join(problems) or None)]
+    if problems:
+        return findings
+    cases, runs = read_cases(directory), []
+    if not cases:
+        findings.append(Finding("cases", f"{CASES_FILE} is missing: no answers to compare with"))
+    runs = [*_runs_of_cases(directory, cases), *_runs_of_warmup(directory)]
+    for loader in loaders:
+        findings += _run(directory, loader, runs)
+    return findings
+
+
+def _runs_of_cases(directory: pathlib.Path, cases: Sequence[Case]) -> Iterator[Run]:
+    signatures = served_signatures(read_meta_graph(directory))
+    for case in cases:
+        signature = signatures[case.signature]
+        feeds = {signature.inputs[alias].name: value for alias, value in case.inputs.items()}
+        outputs = sorted(case.outputs or signature.outputs)
+        yield Run(case.name, feeds, [signature.outputs[alias].name for alias in outputs], case)
+
+
+def _runs_of_warmup(directory: pathlib.Path) -> Iterator[Run]:
+    signatures = served_signatures(read_meta_graph(directory))
+    for number, log in enumerate(read_warmup(directory)):
+        kind = log.WhichOneof("log_type")
+        request = getattr(log, kind).request
+        if kind == "predict_log":
+            used = [signatures[request.model_spec.signature_name]]
+            inputs: dict[str, Any] = {
+                alias: tf.make_ndarray(proto) for alias, proto in request.inputs.items()
+            }
+        else:
+            tasks = request.tasks if kind == "multi_inference_log" else [request]
+            used = [signatures[task.model_spec.signature_name] for task in tasks]
+            examples = request.input.example_list.examples
+            inputs = {INPUTS: np.array([e.SerializeToString() for e in examples], object)}
+        feeds = {used[0].inputs[alias].name: to_value(array) for alias, array in inputs.items()}
+        fetches = [tensor.name for signature in used for tensor in signature.outputs.values()]
+        yield Run(f"warm-up request {number} ({kind})", feeds, fetches)
+
+
+def _run(directory: pathlib.Path, loader: str, runs: Sequence[Run]) -> list[Finding]:
+    job = {
+        "path": str(directory),
+        "runs": [{"feeds": run.feeds, "fetches": run.fetches} for run in runs],
+    }
+    program = pathlib.Path(__file__).parent / "loaders" / f"{loader}.py"
+    process = subprocess.run(  # noqa: S603
+        [sys.executable, "-I", str(program)],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+        check=False,
+    )
+    answers = [json.loads(line) for line in process.stdout.splitlines()]
+    label = LOADERS[loader]
+    if process.returncode:
+        where = runs[len(answers)].what if 0 < len(answers) < len(runs) else "loading"
+        return [Finding(f"{label}: {where}", process.stderr.strip()[-2000:] or "it crashed")]
+    findings = [
+        Finding(f"{label}: {run.what}", _compare(run.case, answer))
+        for run, answer in zip(runs, answers, strict=True)
+        if run.case is not None
+    ]
+    failed = [
+        f"{run.what}: {answer['error']}"
+        for run, answer in zip(runs, answers, strict=True)
+        if run.case is None and "error" in answer
+    ]
+    replayed = sum(run.case is None for run in runs)
+    findings.append(Finding(f"{label}: {replayed} warm-up requests", "; ".join(failed) or None))
+    return findings
+
+
+def _compare(case: Case, answer: dict[str, Any]) -> str | None:
+    if case.error is not None:
+        if "error" not in answer:
+            return f"was answered, expected an error with {case.error!r}"
+        if case.error not in answer["error"]:
+            return f"gave the error {answer['error']!r}, expected {case.error!r} in it"
+        return None
+    if "error" in answer:
+        return str(answer["error"])
+    for alias, value in zip(sorted(case.outputs), answer["outputs"], strict=True):
+        expected, actual = from_value(case.outputs[alias]), from_value(value)
+        if expected.shape != actual.shape:
+            return f"{alias!r} has the shape {actual.shape}, expected {expected.shape}"
+        if expected.dtype == object:
+            if not np.array_equal(expected, actual):
+                return f"{alias!r} differs from the model's"
+        elif not np.allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            difference = float(np.max(np.abs(actual - expected), initial=-math.inf))
+            return f"{alias!r} differs from the Keras model's score by up to {difference:.2g}"
+    return None

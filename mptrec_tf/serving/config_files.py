@@ -1,0 +1,99 @@
+"""Files that a running server reads again and again: replaced whole, never seen half written."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+
+from mptrec_tf.errors import ServingError
+from mptrec_tf.serving.model_config import ServedModels
+
+HEADER = "# Written by `mptrec serving config`, which keeps no comments but this one.\n"
+
+
+def read_models(path: str | os.PathLike[str]) -> ServedModels:
+    """Reads a model config file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The models.
+
+    Raises:
+        ServingError: If it cannot be read, or a server would refuse it; names file, line, model.
+    """
+    try:
+        return ServedModels.parse(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ServingError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, ServingError) as error:
+        raise ServingError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
+def edit_models(path: str | os.PathLike[str], create: bool = False) -> Iterator[ServedModels]:
+    """The models of a file, which is replaced at the end; after an error it is left as it was.
+
+    Other edits of the same file wait, so that none is lost: a model that a file no longer has is
+    unloaded.
+
+    Args:
+        path: The file.
+        create: Whether the file may be absent and starts empty then. Defaults to `False`.
+
+    Yields:
+        The models, to be changed in place.
+
+    Raises:
+        ServingError: As `read_models`, or if the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    with _alone_in(path.parent):
+        models = ServedModels() if create and not path.exists() else read_models(path)
+        try:
+            yield models
+        except ServingError as error:
+            raise ServingError(f"{path}: {error}") from error
+        write_text(path, models.text())
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a file under a header that names the command; a reader sees the old one or the new.
+
+    A new file has the usual permissions, one that is replaced keeps its own.
+
+    Args:
+        path: The file. Where it is a link, the file that it leads to is replaced.
+        text: The text protobuf.
+
+    Raises:
+        ServingError: If the file cannot be written.
+    """
+    target = pathlib.Path(path).resolve()
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(HEADER + text)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            partial.chmod(target.stat().st_mode)
+        partial.replace(target)
+    except OSError as error:
+        raise ServingError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _alone_in(directory: pathlib.Path) -> Iterator[None]:
+    """Holds the lock of a directory: one of the file itself would go with the replaced file."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise ServingError(f"{directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

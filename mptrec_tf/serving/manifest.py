@@ -1,0 +1,108 @@
+"""What an exported version says of itself, in `assets.extra/manifest.json`."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from mptrec_tf.errors import ServingError
+from mptrec_tf.models import MPTRec
+from mptrec_tf.spec import DataSpec
+from mptrec_tf.spec.parsing import dump
+
+MANIFEST_FILE = "assets.extra/manifest.json"
+LIBRARIES = ("mptrec-tf", "tensorflow", "keras", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Where a version comes from, and what it holds.
+
+    Args:
+        name: The model's name.
+        version: The version.
+        parent_version: The version whose weights are all part of this one, to which it adds a task;
+            `None` if there is none beside it.
+        stage: 1, or 2 if tasks were added.
+        stage1_tasks: Names of the tasks that were trained together.
+        added_tasks: Names of the tasks that were added, in order.
+        spec: Features and tasks, as `DataSpec` reads them.
+        fingerprint: SHA-256 over all weights of the model.
+        frozen_fingerprint: SHA-256 over the weights that the last stage did not train: the
+            `fingerprint` of the model that it began with. `None` in stage 1.
+        metrics: Metrics by task, as given to `export`.
+        warmup_requests: How many requests a server replays at load.
+        created: When it was exported, ISO 8601, UTC.
+        libraries: Versions by package, Python included.
+    """
+
+    name: str
+    version: int
+    parent_version: int | None
+    stage: int
+    stage1_tasks: list[str]
+    added_tasks: list[str]
+    spec: dict[str, Any]
+    fingerprint: str
+    frozen_fingerprint: str | None
+    metrics: dict[str, Any]
+    warmup_requests: int
+    created: str
+    libraries: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, model: MPTRec, name: str, metrics: Mapping[str, Any], warmup_requests: int
+    ) -> "Manifest":
+        """The manifest of a model that has no version yet (0).
+
+        Args:
+            model: The model.
+            name: Its name.
+            metrics: Its metrics by task.
+            warmup_requests: How many warm-up requests were written.
+        """
+        stage1 = [task.name for task in model.stage1_tasks]
+        stage = 1 if len(stage1) == len(model.tasks) else 2
+        versions = {library: importlib.metadata.version(library) for library in LIBRARIES}
+        return cls(
+            name=name,
+            version=0,
+            parent_version=None,
+            stage=stage,
+            stage1_tasks=stage1,
+            added_tasks=[task.name for task in model.tasks if task.name not in stage1],
+            spec=dump(DataSpec(model.encoder.features, model.tasks)),
+            fingerprint=model.fingerprint(),
+            frozen_fingerprint=model.fingerprint(frozen_only=True) if stage == 2 else None,
+            metrics=dict(metrics),
+            warmup_requests=warmup_requests,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            libraries={**versions, "python": platform.python_version()},
+        )
+
+    @classmethod
+    def read(cls, directory: pathlib.Path) -> "Manifest":
+        """The manifest of an exported version.
+
+        Raises:
+            ServingError: If there is none, or it is broken.
+        """
+        file = directory / MANIFEST_FILE
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise ServingError(f"{directory} has no {MANIFEST_FILE}: not an export") from error
+        except (ValueError, TypeError) as error:
+            raise ServingError(f"{file}: broken manifest: {error}") from error
+
+    def write(self, directory: pathlib.Path) -> None:
+        """Writes the manifest into a version's directory."""
+        file = directory / MANIFEST_FILE
+        file.parent.mkdir(exist_ok=True)
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+        file.write_text(text + "\n", encoding="utf-8")

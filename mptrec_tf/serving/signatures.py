@@ -1,0 +1,201 @@
+"""The graph that an exported model serves: one parse, one backbone pass, every task's score."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from mptrec_tf.data import FeatureEncoder
+from mptrec_tf.errors import ModelError
+from mptrec_tf.models import MPTRec
+from mptrec_tf.spec import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Task
+
+SERVING_DEFAULT = "serving_default"
+COLUMNS = "columns"
+ENCODED = "encoded"
+HEADS = "heads"
+RESERVED = (SERVING_DEFAULT, COLUMNS, ENCODED, HEADS)
+"""Signatures of every exported model; each other one is named after its task."""
+
+EXAMPLES, INPUTS = "examples", "inputs"
+"""The one input of `serving_default`, and of the task signatures."""
+
+
+class ServedModel:
+    """A model with its encoder, as one graph with a signature for each way to call it.
+
+    | signature | method | inputs | outputs |
+    | --- | --- | --- | --- |
+    | `serving_default` | Predict | `examples`: string (B,), serialized `tf.Example` | by task |
+    | `columns` | Predict | raw columns by name, see `column_specs` | by task |
+    | `encoded` | Predict | what `FeatureEncoder` gives | by task |
+    | binary, regression task | Regress | `inputs`: as `examples` | `outputs`: float32 (B,) |
+    | multiclass task | Classify | `inputs`: as `examples` | `classes`, `scores`: (B, C) |
+
+    "By task" is float32 (B,): the probability of a binary task, the number of a regression task; or
+    float32 (B, C), the class probabilities of a multiclass task.
+
+    Saving gives each signature a graph of its own; `mptrec_tf.serving.saved_model` then makes
+    `serving_default` and all tasks fetch from one, that of `heads`.
+
+    Args:
+        model: The model; its weights are shared with it.
+
+    Raises:
+        ModelError: If a task has the name of one of the other signatures.
+    """
+
+    def __init__(self, model: MPTRec) -> None:
+        for task in model.tasks:
+            if task.name in RESERVED:
+                raise ModelError(
+                    f"the task {task.name!r} cannot be served under its name: {list(RESERVED)} are "
+                    "signatures of every exported model; rename the task"
+                )
+        self.tasks = model.tasks
+        encoder = model.encoder
+        specs = column_specs(encoder.features)
+        self.aliases = aliases = safe_names(specs)
+
+        @tf.function(input_signature=[encoded_specs(encoder)])
+        def score(encoded: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return dict(model(encoded, training=False))
+
+        def columns(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
+            named = {column: columns[alias] for column, alias in aliases.items()}
+            return score(_checked(encoder, encoder(named)))
+
+        def encoded(**encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+            return score(encoded)
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+        def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+            parsed = tf.io.parse_example(serialized, parse_specs(encoder.features))
+            return score(_checked(encoder, encoder(parsed)))
+
+        def heads(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            scores = parse(inputs)
+            return {
+                f"{task.name}/{output}": tensor
+                for task in self.tasks
+                for output, tensor in _head_outputs(task, scores).items()
+            }
+
+        self.signatures = {
+            SERVING_DEFAULT: _of_examples(lambda examples: parse(examples), EXAMPLES),
+            COLUMNS: _of_tensors(columns, {aliases[name]: spec for name, spec in specs.items()}),
+            ENCODED: _of_tensors(encoded, encoded_specs(encoder)),
+            HEADS: _of_examples(heads, INPUTS),
+        }
+        for task in self.tasks:
+            self.signatures[task.name] = _of_examples(
+                lambda inputs, task=task: _head_outputs(task, parse(inputs)), INPUTS
+            )
+        # Exactly what the graph reads: no adversary, no optimizer, no training state.
+        self.module = tf.Module(name="served_model")
+        self.module.weights = list(score.get_concrete_function().variables)
+        self.module.tables = list(encoder.tables.values())
+
+
+def parse_specs(features: Sequence[Feature]) -> dict[str, Any]:
+    """How each feature is read from a `tf.Example`.
+
+    A numeric feature is a float list of one number; if it is absent, the stand-in that the feature
+    defines is used, and where it defines none the request is refused. A categorical feature is a
+    bytes list of one text, missing if absent. A multi-valued one is a bytes list of any length.
+
+    Args:
+        features: The features.
+
+    Returns:
+        By column, what `tf.io.parse_example` takes.
+    """
+    return {feature.name: _parse_spec(feature) for feature in features}
+
+
+def _parse_spec(feature: Feature) -> Any:
+    if isinstance(feature, MultiValuedFeature):
+        return tf.io.RaggedFeature(tf.string)
+    if isinstance(feature, CategoricalFeature):
+        return tf.io.FixedLenFeature((), tf.string, default_value="")
+    return tf.io.FixedLenFeature((), tf.float32, default_value=feature.missing)
+
+
+def column_specs(features: Sequence[Feature]) -> dict[str, tf.TensorSpec]:
+    """The inputs of the signature `columns`.
+
+    Args:
+        features: The features.
+
+    Returns:
+        By column: float32 (B,) for a numeric feature, NaN where missing; string (B,) for a
+        categorical one, `""` where missing; string (B, n) for a multi-valued one, padded with `""`.
+    """
+    return {feature.name: _column_spec(feature) for feature in features}
+
+
+def _column_spec(feature: Feature) -> tf.TensorSpec:
+    if isinstance(feature, NumericFeature):
+        return tf.TensorSpec((None,), tf.float32)
+    multivalued = isinstance(feature, MultiValuedFeature)
+    return tf.TensorSpec((None, None) if multivalued else (None,), tf.string)
+
+
+def encoded_specs(encoder: FeatureEncoder) -> dict[str, tf.TensorSpec]:
+    """The inputs of the signature `encoded`: what the encoder gives."""
+    widths = {
+        "numeric": len(encoder.numeric_features),
+        "categorical": len(encoder.categorical_features),
+        "multivalued": sum(f.max_length for f in encoder.multivalued_features),
+    }
+    return {
+        name: tf.TensorSpec((None, width), tf.float32 if name == "numeric" else tf.int32, name)
+        for name, width in widths.items()
+        if width
+    }
+
+
+def safe_names(columns: Mapping[str, Any]) -> dict[str, str]:
+    """Argument names for columns: TensorFlow allows letters, digits and underscores only.
+
+    The saved signature carries the columns' own names again, see `mptrec_tf.serving.saved_model`.
+    """
+    aliases: dict[str, str] = {}
+    for column in columns:
+        alias = re.sub(r"\W", "_", column, flags=re.ASCII)
+        alias = alias if re.match(r"[A-Za-z]", alias) else f"column_{alias}"
+        while alias in aliases.values() or (alias != column and alias in columns):
+            alias += "_"
+        aliases[column] = alias
+    return aliases
+
+
+def _of_examples(function: Any, name: str) -> Any:
+    spec = tf.TensorSpec((None,), tf.string, name)
+    return tf.function(function, input_signature=[spec]).get_concrete_function()
+
+
+def _of_tensors(function: Any, specs: Mapping[str, tf.TensorSpec]) -> Any:
+    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
+    return tf.function(function).get_concrete_function(**named)
+
+
+def _head_outputs(task: Task, scores: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """A task's score in the form that Regress or Classify requires."""
+    score = scores[task.name]
+    if task.classes is None:
+        return {"outputs": score}
+    return {
+        "classes": tf.broadcast_to(tf.constant(task.classes), tf.shape(score)),
+        "scores": score,
+    }
+
+
+def _checked(encoder: FeatureEncoder, encoded: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Refuses numbers that no training row can have had, instead of answering NaN."""
+    if "numeric" not in encoded:
+        return encoded
+    names = [feature.name for feature in encoder.numeric_features]
+    message = f"a number is NaN or infinite and has no stand-in, in one of the columns {names}"
+    return {**encoded, "numeric": tf.debugging.check_numerics(encoded["numeric"], message)}
