@@ -2,7 +2,9 @@
 
 from typing import Any
 
-GROUPS: tuple[Any, ...] = ()
+from mptrec_cli.serving import export
+
+GROUPS: tuple[Any, ...] = (export,)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 

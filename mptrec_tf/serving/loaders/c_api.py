@@ -10,11 +10,12 @@ import json
 import math
 import pathlib
 import sys
+from typing import Any
 
 FLOAT, INT32, STRING, INT64 = 1, 3, 7, 9
 """Numbers of `tensorflow.DataType`."""
 
-NUMBERS = {
+NUMBERS: dict[int, tuple[str, Any]] = {
     FLOAT: ("float32", ctypes.c_float),
     INT32: ("int32", ctypes.c_int32),
     INT64: ("int64", ctypes.c_int64),
@@ -74,7 +75,7 @@ class CSession:
                 None, 0, None, self._status,
             )  # fmt: skip
             self._check()
-            return [self._value(result) for result in results]
+            return [self._value(result or 0) for result in results]
         finally:
             for tensor in [*tensors, *filter(None, results)]:
                 self._tf.TF_DeleteTensor(tensor)
@@ -172,7 +173,7 @@ def main() -> None:
     session = CSession(job["path"])
     for run in job["runs"]:
         try:
-            answer = {"outputs": session.run(run["feeds"], run["fetches"])}
+            answer: dict[str, Any] = {"outputs": session.run(run["feeds"], run["fetches"])}
         except RuntimeError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)

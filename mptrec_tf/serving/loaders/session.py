@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -35,7 +36,7 @@ def main() -> None:
             try:
                 feeds = {name: to_array(value) for name, value in run["feeds"].items()}
                 arrays = session.run(run["fetches"], feeds)
-                answer = {"outputs": [from_array(array) for array in arrays]}
+                answer: dict[str, Any] = {"outputs": [from_array(array) for array in arrays]}
             except (tf.errors.OpError, ValueError, KeyError) as error:
                 answer = {"error": str(error)}
             print(json.dumps(answer), flush=True)
