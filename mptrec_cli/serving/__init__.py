@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mptrec_cli.serving import export
+from mptrec_cli.serving import config, export, promotion
 
-GROUPS: tuple[Any, ...] = (export,)
+GROUPS: tuple[Any, ...] = (export, config, promotion)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 

@@ -25,11 +25,13 @@ def read_models(path: str | os.PathLike[str]) -> ServedModels:
         ServingError: If it cannot be read, or a server would refuse it; names file, line, model.
     """
     try:
-        return ServedModels.parse(pathlib.Path(path).read_text(encoding="utf-8"))
+        text = pathlib.Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ServingError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, ServingError) as error:
+    except UnicodeDecodeError as error:
         raise ServingError(f"{path}: {error}") from error
+    with naming(path):
+        return ServedModels.parse(text)
 
 
 @contextlib.contextmanager
@@ -52,10 +54,8 @@ def edit_models(path: str | os.PathLike[str], create: bool = False) -> Iterator[
     path = pathlib.Path(path)
     with _alone_in(path.parent):
         models = ServedModels() if create and not path.exists() else read_models(path)
-        try:
+        with naming(path):
             yield models
-        except ServingError as error:
-            raise ServingError(f"{path}: {error}") from error
         write_text(path, models.text())
 
 
@@ -83,6 +83,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         partial.replace(target)
     except OSError as error:
         raise ServingError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts the name of a file before what is wrong with its content.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except ServingError as error:
+        raise ServingError(f"{path}: {error}") from error
 
 
 @contextlib.contextmanager
