@@ -20,7 +20,12 @@ EXTRAS = {
         "apache-beam[gcp]>=2.47",
         "kfp-pipeline-spec>=2.16,<2.17",
     ],
-    "serving": ["grpcio>=1.66", "tensorflow-serving-api>=2.19", "requests>=2.31"],
+    "serving": [
+        "grpcio>=1.66",
+        "requests>=2.31",
+        "tensorflow-serving-api>=2.19",
+        "tornado>=6.4",
+    ],
     "tuner": ["keras-tuner>=1.4.7", "tensorboard>=2.19"],
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
     "bench": ["jinja2>=3.1", "lightgbm>=4.3", "matplotlib>=3.8"],

@@ -1,0 +1,28 @@
+"""Two kinds of errors: of the server for its user, and of a request for its client."""
+
+import grpc
+
+from mptrec_tf.errors import MPTRecError
+
+
+class ServerError(MPTRecError):
+    """The local server cannot start; the message says what to change."""
+
+
+class RequestError(Exception):
+    """A request is answered with an error.
+
+    Args:
+        code: Status of gRPC; REST answers with the HTTP status that TensorFlow Serving has for it.
+        message: What is wrong with the request.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> RequestError:
+    """The error of a request that can never succeed as it is."""
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)

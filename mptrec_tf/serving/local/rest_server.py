@@ -1,0 +1,167 @@
+"""The HTTP server below the REST API: Tornado in a thread of its own."""
+
+import asyncio
+import contextlib
+import threading
+from concurrent import futures
+
+import tornado.httpserver
+import tornado.httputil
+import tornado.netutil
+import tornado.web
+
+from mptrec_tf.serving.local.errors import ServerError
+from mptrec_tf.serving.local.json_outputs import write_error
+from mptrec_tf.serving.local.metrics import PATH as METRICS_PATH
+from mptrec_tf.serving.local.metrics import Metrics
+from mptrec_tf.serving.local.rest_api import RestApi
+
+IDLE_SECONDS = 75.0
+BODY_SECONDS = 30.0
+
+
+class RestServer:
+    """Listens until it is stopped.
+
+    Args:
+        api: Answers the requests.
+        metrics: The page of counts.
+        host: Address to listen on.
+        port: Port; 0 for any that is free.
+        threads: Requests that are answered at the same time.
+        max_request_bytes: Size of the body above which a request is answered with 413.
+
+    Raises:
+        ServerError: If the port is in use.
+    """
+
+    def __init__(
+        self,
+        api: RestApi,
+        metrics: Metrics,
+        host: str,
+        port: int,
+        *,
+        threads: int,
+        max_request_bytes: int,
+    ):
+        try:
+            self._sockets = tornado.netutil.bind_sockets(port, host)
+        except OSError as error:
+            raise ServerError(
+                f"REST cannot listen on {host}:{port}: {error.strerror or error}"
+            ) from error
+        self.port = self._sockets[0].getsockname()[1]
+        self._pool = futures.ThreadPoolExecutor(threads, "rest")
+        self._busy: set[tornado.web.RequestHandler] = set()
+        self._application = tornado.web.Application(
+            [(METRICS_PATH, _MetricsHandler, {"metrics": metrics})],
+            default_handler_class=_ApiHandler,
+            default_handler_args={
+                "api": api,
+                "pool": self._pool,
+                "busy": self._busy,
+                "max_bytes": max_request_bytes,
+            },
+            log_function=lambda handler: None,
+        )
+        self._max_bytes = max_request_bytes
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._grace = 0.0
+        self._thread = threading.Thread(target=self._run, name="rest-server", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace: float) -> None:
+        """Accepts no more requests and waits for those that are under way.
+
+        Args:
+            grace: Seconds to wait.
+        """
+        self._grace = grace
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._pool.shutdown(wait=False)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        server = tornado.httpserver.HTTPServer(
+            self._application,
+            idle_connection_timeout=IDLE_SECONDS,
+            body_timeout=BODY_SECONDS,
+            max_body_size=self._max_bytes,
+        )
+        server.add_sockets(self._sockets)
+        await self._stopping.wait()
+        server.stop()
+        end = self._loop.time() + self._grace
+        while self._busy and self._loop.time() < end:
+            await asyncio.sleep(0.01)
+        await server.close_all_connections()
+
+
+@tornado.web.stream_request_body
+class _ApiHandler(tornado.web.RequestHandler):
+    def initialize(
+        self,
+        api: RestApi,
+        pool: futures.Executor,
+        busy: set[tornado.web.RequestHandler],
+        max_bytes: int,
+    ) -> None:
+        self._api, self._pool, self._busy, self._max_bytes = api, pool, busy, max_bytes
+        self._body = bytearray()
+
+    def prepare(self) -> None:
+        """Refuses a body by its announced length before it is read."""
+        length = self.request.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) > self._max_bytes:
+            self._too_large()
+
+    def data_received(self, chunk: bytes) -> None:
+        self._body += chunk
+        if len(self._body) > self._max_bytes and not self._finished:
+            self._too_large()
+
+    async def _answer(self) -> None:
+        self._busy.add(self)
+        try:
+            status, text = await asyncio.get_running_loop().run_in_executor(
+                self._pool,
+                self._api.answer,
+                self.request.method,
+                self.request.path,
+                bytes(self._body),
+            )
+        finally:
+            self._busy.discard(self)
+        self._send(status, text)
+
+    get = post = head = put = delete = patch = options = _answer
+
+    def write_error(self, status_code: int, **_: object) -> None:
+        self._send(status_code, write_error(tornado.httputil.responses.get(status_code, "Error")))
+
+    def compute_etag(self) -> None:
+        """No caching: an answer may change with the version."""
+
+    def _too_large(self) -> None:
+        self._send(413, write_error(f"the request has more than {self._max_bytes} bytes"))
+
+    def _send(self, status: int, text: str) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(text)
+
+
+class _MetricsHandler(tornado.web.RequestHandler):
+    def initialize(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/plain")
+        self.finish(self._metrics.page())
