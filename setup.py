@@ -32,7 +32,9 @@ EXTRAS = {
     "docs": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
     "dev": [
         "build>=1.2",
+        "check-jsonschema>=0.29",
         "hypothesis>=6.100",
+        "kubernetes-validate>=1.31",
         "mypy>=1.11",
         "pandas-stubs>=2.2,<3",
         "pytest>=8.3",
