@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 from mptrec_tf import data, layers, training
 from mptrec_tf.data import FeatureEncoder, make_dataset
-from mptrec_tf.errors import DataError, ModelError, MPTRecError, SpecError
+from mptrec_tf.errors import DataError, ModelError, MPTRecError, ServingError, SpecError
 from mptrec_tf.models import MPTRec, PromptModule, load_model, save_model
 from mptrec_tf.spec import (
     CategoricalFeature,
@@ -25,6 +25,7 @@ __all__ = [
     "MultiValuedFeature",
     "NumericFeature",
     "PromptModule",
+    "ServingError",
     "SpecError",
     "Task",
     "data",

@@ -14,6 +14,9 @@ from mptrec_tf.serving.signatures import COLUMNS, ENCODED, EXAMPLES, SERVING_DEF
 from mptrec_tf.spec import Task
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+APIS = (SERVING_DEFAULT, COLUMNS, ENCODED, "MultiInference")
+"""What is requested beside each task."""
+
 MAX_RECORDS = 1000
 """A server refuses to load a version with more."""
 
@@ -43,20 +46,19 @@ def write_warmup(
         ServingError: If there are more than TensorFlow Serving allows, or
             `tensorflow-serving-api` is not installed.
     """
-    logs = [
-        log for size in batch_sizes for log in _requests(name, encoder, tasks, _repeat(rows, size))
-    ]
-    if len(logs) > MAX_RECORDS:
+    count = len(batch_sizes) * (len(tasks) + len(APIS))
+    if count > MAX_RECORDS:
         raise ServingError(
-            f"{len(logs)} warm-up requests ({len(batch_sizes)} batch sizes, {len(tasks)} tasks), "
+            f"{count} warm-up requests ({len(batch_sizes)} batch sizes, {len(tasks)} tasks), "
             f"but TensorFlow Serving loads at most {MAX_RECORDS}; give fewer batch sizes"
         )
     file = directory / WARMUP_FILE
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for log in logs:
-            writer.write(log.SerializeToString(deterministic=True))
-    return len(logs)
+        for size in batch_sizes:
+            for log in _requests(name, encoder, tasks, _repeat(rows, size)):
+                writer.write(log.SerializeToString(deterministic=True))
+    return count
 
 
 def read_warmup(directory: pathlib.Path) -> list[Any]:

@@ -1,0 +1,141 @@
+"""Version directories and the manifest."""
+
+import json
+import os
+import threading
+
+import pytest
+
+from mptrec_tf import DataError, ServingError
+from mptrec_tf.serving import Manifest, export
+from mptrec_tf.serving.versions import publish, staging, versions
+
+from .conftest import TASKS
+
+
+def names(directory):
+    return sorted(child.name for child in directory.iterdir())
+
+
+def test_each_stage_is_a_version(exported):
+    assert versions(exported[0]) == [1, 2]
+    assert names(exported[0]) == ["1", "2"]
+
+
+def test_the_manifest_tells_where_a_version_comes_from(exported):
+    first, second = (Manifest.read(exported[0] / str(version)) for version in (1, 2))
+    assert (first.version, first.stage, first.parent_version) == (1, 1, None)
+    assert (second.version, second.stage, second.parent_version) == (2, 2, 1)
+    assert first.name == second.name == "shop"
+    assert second.stage1_tasks == ["click", "visits", "color"]
+    assert second.added_tasks == ["buy"]
+    assert second.frozen_fingerprint == first.fingerprint != second.fingerprint
+    assert first.metrics == {"click": {"auc": 0.5}}
+    assert [task["name"] for task in second.spec["tasks"]] == ["click", "visits", "color", "buy"]
+    assert len(second.spec["features"]) == 5
+    assert set(second.libraries) == {"mptrec-tf", "tensorflow", "keras", "numpy", "python"}
+
+
+def test_the_same_model_gives_the_same_bytes_of_variables(model, tmp_path):
+    paths = [export(model, tmp_path / "m") for _ in range(2)]
+    files = [sorted((path / "variables").iterdir()) for path in paths]
+    assert len(files[0]) == 2
+    for one, other in zip(*files, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_parent_is_recognized_by_its_weights_alone(make_model, rows, tmp_path):
+    other = make_model(tasks=TASKS[:2])
+    export(other, tmp_path / "m", 7)
+    assert Manifest.read(tmp_path / "m" / "7").parent_version is None
+    for version in (7, 0, -1, True, 1.0):
+        with pytest.raises(ServingError, match="version"):
+            export(other, tmp_path / "m", version)
+
+
+@pytest.mark.parametrize("base_path", ["gs://bucket/models/shop", "s3://bucket/shop"])
+def test_remote_storage_is_refused(base_path, model):
+    with pytest.raises(ServingError, match="copy the version"):
+        export(model, base_path)
+
+
+def test_a_file_in_the_way_is_named(model, tmp_path):
+    (tmp_path / "shop").write_text("")
+    with pytest.raises(ServingError, match="shop: expected a directory"):
+        export(model, tmp_path / "shop")
+
+
+def test_rows_that_do_not_fit_are_refused_before_anything_is_written(model, tmp_path):
+    with pytest.raises(DataError, match="'age'"):
+        export(model, tmp_path / "shop", rows={"city": ["Oslo"]})
+    assert not (tmp_path / "shop").exists()
+
+
+def stage(base_path, content):
+    with staging(base_path) as directory:
+        (directory / "content").write_text(content)
+        return publish(directory, base_path, None, lambda number: None)
+
+
+def test_only_whole_numbers_are_versions_and_a_number_in_use_is_not_taken(tmp_path):
+    for name in ("3", "10", "latest", "-4", "1.5", ".staging-x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "12").write_text("a file")
+    assert versions(tmp_path) == [3, 10]
+    assert stage(tmp_path, "new") == 13
+    assert versions(tmp_path / "absent") == []
+
+
+def test_writers_at_once_get_a_version_each(tmp_path):
+    results, barrier = {}, threading.Barrier(8)
+
+    def write(content):
+        barrier.wait()
+        results[content] = stage(tmp_path, content)
+
+    threads = [threading.Thread(target=write, args=(str(n),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results.values()) == versions(tmp_path) == list(range(1, 9))
+    for content, version in results.items():
+        assert (tmp_path / str(version) / "content").read_text() == content
+
+
+def test_a_version_that_another_writer_took_is_refused(tmp_path):
+    with staging(tmp_path) as directory:
+        (directory / "content").write_text("")
+        (tmp_path / "4").mkdir()
+        (tmp_path / "4" / "theirs").write_text("")
+        with pytest.raises(ServingError, match="already has the version 4"):
+            publish(directory, tmp_path, 4, lambda number: None)
+    assert names(tmp_path / "4") == ["theirs"]
+    assert names(tmp_path) == ["4"]
+
+
+def test_the_number_is_known_before_the_rename(tmp_path):
+    with staging(tmp_path) as directory:
+        number = publish(
+            directory, tmp_path, None, lambda n: (directory / "manifest").write_text(str(n))
+        )
+    assert json.loads((tmp_path / "1" / "manifest").read_text()) == number == 1
+
+
+def test_what_a_crashed_writer_left_is_removed_after_a_day(tmp_path):
+    for name, age in ((".staging-old", 25 * 3600), (".staging-new", 3600)):
+        (tmp_path / name).mkdir()
+        then = (tmp_path / name).stat().st_mtime - age
+        os.utime(tmp_path / name, (then, then))
+    stage(tmp_path, "content")
+    assert names(tmp_path) == [".staging-new", "1"]
+
+
+def test_a_broken_manifest_is_named(tmp_path):
+    with pytest.raises(ServingError, match=r"has no assets\.extra/manifest\.json"):
+        Manifest.read(tmp_path)
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "manifest.json").write_text('{"name": "shop"}')
+    with pytest.raises(ServingError, match=r"manifest\.json: broken"):
+        Manifest.read(tmp_path)
