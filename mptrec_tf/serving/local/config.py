@@ -1,15 +1,14 @@
 """Which models are served: TensorFlow Serving's own `ModelServerConfig`."""
 
 import pathlib
-import re
 
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from mptrec_tf.serving.local.errors import ServerError
+from mptrec_tf.errors import ServingError
+from mptrec_tf.serving.arguments import check_name
 
 PLATFORM = "tensorflow"
-_NO_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]|\.\.|^\.?$")
 
 
 def single_model(name: str, base_path: pathlib.Path) -> ModelServerConfig:
@@ -23,7 +22,7 @@ def single_model(name: str, base_path: pathlib.Path) -> ModelServerConfig:
         The configuration, checked.
 
     Raises:
-        ServerError: If the name cannot be served.
+        ServingError: If the name cannot be served.
 
     Example:
 
@@ -48,17 +47,17 @@ def read_config(file: pathlib.Path) -> ModelServerConfig:
         The configuration, checked.
 
     Raises:
-        ServerError: If it cannot be read, or cannot be served.
+        ServingError: If it cannot be read, or cannot be served.
     """
     try:
         config = text_format.Parse(file.read_text(encoding="utf-8"), ModelServerConfig())
         check_config(config)
     except OSError as error:
-        raise ServerError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ServingError(f"{file}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ServerError(f"{file}: {error}") from error
+        raise ServingError(f"{file}: {error}") from error
     except text_format.ParseError as error:
-        raise ServerError(f"{file}: no ModelServerConfig in text format: {error}") from error
+        raise ServingError(f"{file}: no ModelServerConfig in text format: {error}") from error
     return config
 
 
@@ -69,45 +68,23 @@ def check_config(config: ModelServerConfig) -> None:
         config: The configuration.
 
     Raises:
-        ServerError: If it is no list of models, or a name, path or platform is wrong.
+        ServingError: If it is no list of models, or a name, path or platform is wrong.
     """
     if config.WhichOneof("config") != "model_config_list":
-        raise ServerError("only a model_config_list is supported")
+        raise ServingError("only a model_config_list is supported")
     seen = set()
     for model in config.model_config_list.config:
-        check_name(model.name)
+        check_name("model", model.name)
         if model.name in seen:
-            raise ServerError(f"Illegal to list model {model.name} multiple times in config list")
+            raise ServingError(f"Illegal to list model {model.name} multiple times in config list")
         seen.add(model.name)
         if not pathlib.PurePath(model.base_path).is_absolute():
-            raise ServerError(
+            raise ServingError(
                 f"Expected model {model.name} to have an absolute path or URI; got "
                 f"base_path()={model.base_path}"
             )
         if model.model_platform != PLATFORM:
-            raise ServerError(
+            raise ServingError(
                 f"model {model.name}: model_platform is {model.model_platform!r}, expected "
                 f"{PLATFORM!r}"
             )
-
-
-def check_name(name: str) -> None:
-    """Refuses names that are empty, parts of paths, or not printable.
-
-    Args:
-        name: Name of a model.
-
-    Raises:
-        ServerError: If it cannot be the name of a model.
-
-    Example:
-
-    >>> check_name("../census")
-    Traceback (most recent call last):
-    mptrec_tf.serving.local.errors.ServerError: '../census' cannot name a model: ...
-    """
-    if _NO_NAME.search(name):
-        raise ServerError(
-            f"{name!r} cannot name a model: expected a name without '/', '\\', ':', '..' and "
-            "control characters"
-        )

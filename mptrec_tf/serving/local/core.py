@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import model_management_pb2, model_pb2
 
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.local import heads, predict
-from mptrec_tf.serving.local.errors import RequestError, ServerError, invalid
+from mptrec_tf.serving.local.errors import RequestError, invalid
 from mptrec_tf.serving.local.manager import Manager
 from mptrec_tf.serving.local.metrics import Metrics
 from mptrec_tf.serving.local.servable import Servable
@@ -88,7 +89,7 @@ class Core:
     ) -> model_management_pb2.ReloadConfigResponse:
         try:
             self.manager.reload(request.config)
-        except ServerError as error:
+        except ServingError as error:
             raise invalid(str(error)) from error
         return model_management_pb2.ReloadConfigResponse(status={})
 

@@ -1,12 +1,6 @@
-"""Two kinds of errors: of the server for its user, and of a request for its client."""
+"""The error that a client gets; what stops a server from starting is a `ServingError`."""
 
 import grpc
-
-from mptrec_tf.errors import MPTRecError
-
-
-class ServerError(MPTRecError):
-    """The local server cannot start; the message says what to change."""
 
 
 class RequestError(Exception):

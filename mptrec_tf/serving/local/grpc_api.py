@@ -10,8 +10,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.local.core import Core
-from mptrec_tf.serving.local.errors import RequestError, ServerError
+from mptrec_tf.serving.local.errors import RequestError
 
 MAX_MESSAGE = 2000
 """Characters of an error: a client refuses more than 8 KiB of trailers."""
@@ -33,7 +34,7 @@ def start_grpc(
         The running server and its port.
 
     Raises:
-        ServerError: If the port is in use.
+        ServingError: If the port is in use.
     """
     server = grpc.server(
         futures.ThreadPoolExecutor(threads, "grpc"),
@@ -50,7 +51,7 @@ def start_grpc(
     try:
         bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
-        raise ServerError(
+        raise ServingError(
             f"gRPC cannot listen on {host}:{port}: the port is in use, or not allowed"
         ) from error
     server.start()

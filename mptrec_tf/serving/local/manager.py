@@ -12,8 +12,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.local.config import check_config
-from mptrec_tf.serving.local.errors import RequestError, ServerError, invalid
+from mptrec_tf.serving.local.errors import RequestError, invalid
 from mptrec_tf.serving.local.servable import Servable
 from mptrec_tf.serving.local.versions import State, Version, fingerprint, wanted_versions
 from mptrec_tf.serving.local.warmup import warm_up
@@ -31,7 +32,7 @@ class Manager:
         config: The models; labels are assigned once the versions are loaded.
 
     Raises:
-        ServerError: If a label names a version that could not be loaded.
+        ServingError: If a label names a version that could not be loaded.
 
     Example:
 
@@ -54,7 +55,7 @@ class Manager:
             self._labels = self._checked_labels(config)
         except RequestError as error:
             self.close()
-            raise ServerError(error.message) from error
+            raise ServingError(error.message) from error
 
     def poll(self) -> None:
         """Loads the versions that are wanted and not there, then drops those not wanted."""
@@ -69,7 +70,7 @@ class Manager:
             config: The models.
 
         Raises:
-            ServerError: If the configuration is wrong; nothing is changed.
+            ServingError: If the configuration is wrong; nothing is changed.
             RequestError: If a label names a version that is not available now, and nothing is
                 changed; or if a new model has no version that can be loaded.
         """

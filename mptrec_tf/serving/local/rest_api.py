@@ -16,6 +16,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from mptrec_tf.serving.arguments import LARGEST
 from mptrec_tf.serving.local import predict
 from mptrec_tf.serving.local.core import Core
 from mptrec_tf.serving.local.errors import RequestError, invalid
@@ -28,7 +29,6 @@ from mptrec_tf.serving.local.json_outputs import (
     write_regressions,
 )
 from mptrec_tf.serving.local.servable import DEFAULT_SIGNATURE
-from mptrec_tf.serving.local.versions import MAX_VERSION
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _POST = re.compile(rf"{_MODEL}:(classify|regress|predict)", re.ASCII)
@@ -103,7 +103,7 @@ def _model_spec(name: str, version: str | None, label: str | None) -> model_pb2.
     except UnicodeDecodeError as error:
         raise invalid(f"Failed to decode model name:{name}") from error
     if version:
-        if len(version) > len(str(MAX_VERSION)) or int(version) > MAX_VERSION:
+        if len(version) > len(str(LARGEST)) or int(version) > LARGEST:
             raise invalid(f"Failed to convert version: {version} to numeric.")
         spec.version.value = int(version)
     return spec

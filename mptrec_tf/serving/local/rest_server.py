@@ -10,7 +10,7 @@ import tornado.httputil
 import tornado.netutil
 import tornado.web
 
-from mptrec_tf.serving.local.errors import ServerError
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.local.json_outputs import write_error
 from mptrec_tf.serving.local.metrics import PATH as METRICS_PATH
 from mptrec_tf.serving.local.metrics import Metrics
@@ -32,7 +32,7 @@ class RestServer:
         max_request_bytes: Size of the body above which a request is answered with 413.
 
     Raises:
-        ServerError: If the port is in use.
+        ServingError: If the port is in use.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RestServer:
         try:
             self._sockets = tornado.netutil.bind_sockets(port, host)
         except OSError as error:
-            raise ServerError(
+            raise ServingError(
                 f"REST cannot listen on {host}:{port}: {error.strerror or error}"
             ) from error
         self.port = self._sockets[0].getsockname()[1]

@@ -6,9 +6,10 @@ import threading
 from types import TracebackType
 from typing import Any
 
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.local.config import read_config, single_model
 from mptrec_tf.serving.local.core import Core
-from mptrec_tf.serving.local.errors import RequestError, ServerError
+from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.grpc_api import start_grpc
 from mptrec_tf.serving.local.manager import Manager
 from mptrec_tf.serving.local.rest_api import RestApi
@@ -41,7 +42,7 @@ class LocalServer:
         threads: Requests that each transport answers at the same time. Defaults to `8`.
 
     Raises:
-        ServerError: If the name cannot be served or the configuration is wrong.
+        ServingError: If the name cannot be served or the configuration is wrong.
 
     Example:
 
@@ -66,10 +67,10 @@ class LocalServer:
         threads: int = 8,
     ):
         if (base_path is None) == (config_file is None):
-            raise ServerError("give either base_path or config_file")
+            raise ServingError("give either base_path or config_file")
         if config_file is not None:
             if name is not None:
-                raise ServerError("name goes with base_path; a config_file has the names itself")
+                raise ServingError("name goes with base_path; a config_file has the names itself")
             self._config_file: pathlib.Path | None = pathlib.Path(config_file)
             self._config = read_config(self._config_file)
         else:
@@ -105,7 +106,7 @@ class LocalServer:
             Itself.
 
         Raises:
-            ServerError: If a model has no version that can be loaded, or a port is in use.
+            ServingError: If a model has no version that can be loaded, or a port is in use.
         """
         manager = Manager(self._config)
         self._core = Core(manager)
@@ -119,10 +120,10 @@ class LocalServer:
                 self._grpc, self._grpc_port = start_grpc(
                     self._core, self.host, self._ports[0], **self._limits
                 )
-            except ServerError:
+            except ServingError:
                 self._rest.stop(grace=0)
                 raise
-        except ServerError:
+        except ServingError:
             manager.close()
             raise
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -161,9 +162,13 @@ class LocalServer:
         manager = self._core.manager
         for model in self._config.model_config_list.config:
             if not manager.available(model.name):
-                raise ServerError(
-                    f"model {model.name}: no version in {model.base_path} can be served: "
-                    f"{manager.failures(model.name) or 'no directory there has an integer name'}"
+                reason = manager.failures(model.name) or (
+                    "no directory there has an integer name"
+                    if pathlib.Path(model.base_path).is_dir()
+                    else "there is no such directory"
+                )
+                raise ServingError(
+                    f"model {model.name}: no version in {model.base_path} can be served: {reason}"
                 )
 
     def _watch(self) -> None:
@@ -171,7 +176,7 @@ class LocalServer:
             try:
                 self._reread_config()
                 self._core.manager.poll()
-            except (ServerError, RequestError) as error:
+            except (ServingError, RequestError) as error:
                 LOGGER.warning("the configuration is not taken: %s", error)
             except Exception:  # the server goes on with what it has
                 LOGGER.exception("looking for new versions failed")

@@ -8,9 +8,8 @@ from typing import Any
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus as State
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from mptrec_tf.serving.arguments import LARGEST
 from mptrec_tf.serving.local.servable import Servable
-
-MAX_VERSION = (1 << 63) - 1
 
 
 @dataclasses.dataclass
@@ -81,6 +80,6 @@ def _found_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
         for path in sorted(base_path.iterdir(), reverse=True)
         if path.name.isascii()
         and path.name.isdigit()
-        and int(path.name) <= MAX_VERSION
+        and int(path.name) <= LARGEST
         and path.is_dir()
     }
