@@ -1,0 +1,118 @@
+"""Exports that crash, exports at once, and a served model on all test rows of Census-income."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mptrec_tf import (
+    CategoricalFeature,
+    FeatureEncoder,
+    MPTRec,
+    NumericFeature,
+    Task,
+    make_dataset,
+    save_model,
+)
+from mptrec_tf.config import Config
+from mptrec_tf.serving import Manifest, check, export
+from mptrec_tf.serving.lint import read_meta_graph, served_signatures
+from mptrec_tf.serving.samples import raw_rows, to_examples
+from mptrec_tf.serving.versions import versions
+
+CRASH = """
+import os, pathlib, signal, sys
+import mptrec_tf.serving.exporting as exporting
+from mptrec_tf import load_model
+
+model, base_path, step = load_model(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+
+def crash(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if step == "rename":
+    pathlib.Path.rename = crash
+elif step == "variables":
+    import tensorflow as tf
+    tf.saved_model.save = lambda module, path, **kwargs: (
+        pathlib.Path(path, "saved_model.pb").write_bytes(b"half"), crash()
+    )
+else:
+    setattr(exporting, step, crash)
+exporting.export(model, base_path)
+"""
+
+REPEAT = """
+import sys
+from mptrec_tf import load_model
+from mptrec_tf.serving import export
+
+model = load_model(sys.argv[1])
+for _ in range(3):
+    export(model, sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    rows = {
+        "age": rng.integers(18, 80, 64),
+        "city": rng.choice(["Lima", "Oslo"], 64),
+        "click": rng.integers(0, 2, 64),
+    }
+    encoder = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")]).adapt(rows)
+    model = MPTRec(encoder, [Task("click", "click")], expert_units=(4,), tower_units=(4,))
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    save_model(model, path)
+    return path
+
+
+def start(script, *arguments):
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)])
+
+
+@pytest.mark.parametrize("step", ["variables", "write_warmup", "check", "rename"])
+def test_a_crash_leaves_nothing_that_a_server_could_load(step, model_file, tmp_path):
+    base_path = tmp_path / "shop"
+    assert start(CRASH, model_file, base_path, step).wait() == -9
+    assert versions(base_path) == []
+    (left,) = base_path.iterdir()
+    assert left.name.startswith(".staging-")
+
+
+def test_exports_at_once_never_mix(model_file, tmp_path):
+    base_path = tmp_path / "shop"
+    processes = [start(REPEAT, model_file, base_path) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert versions(base_path) == [1, 2, 3, 4, 5, 6]
+    assert len(list(base_path.iterdir())) == 6
+    for version in versions(base_path):
+        assert Manifest.read(base_path / str(version)).version == version
+        findings = check(base_path / str(version), ["c_api"])
+        assert not [finding for finding in findings if finding.problem]
+
+
+def test_every_census_test_row_is_served_the_score_of_predict(tmp_path):
+    config = Config.from_yaml("configs/census_income.yaml")
+    sources = config.data.sources()
+    encoder = FeatureEncoder(config.features).adapt(sources.train)
+    model = MPTRec(encoder, config.tasks[:2], expert_units=(32, 16), tower_units=(8,))
+    model.compile("adam", jit_compile=False)
+    model.fit(make_dataset(sources.validation, encoder, config.tasks[:2]), verbose=0)
+    expected = model.predict(encoder.encode(sources.test), batch_size=4096, verbose=0)
+    path = export(model, tmp_path / "census", rows=sources.validation)
+    examples = to_examples(config.features, raw_rows(config.features, sources.test))
+    assert len(examples) == len(expected["income"]) == 49_881
+    signature = served_signatures(read_meta_graph(path))["serving_default"]
+    tf1 = tf.compat.v1
+    with tf1.Session(graph=tf.Graph()) as session:
+        tf1.saved_model.loader.load(session, ["serve"], str(path))
+        fetches = {task: tensor.name for task, tensor in signature.outputs.items()}
+        for start_row in range(0, len(examples), 4096):
+            batch = slice(start_row, start_row + 4096)
+            feeds = {signature.inputs["examples"].name: examples[batch]}
+            for task, scores in session.run(fetches, feeds).items():
+                np.testing.assert_allclose(scores, expected[task][batch], atol=1e-6)
