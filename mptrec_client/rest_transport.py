@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from mptrec_client.errors import server_error
+from mptrec_client.errors import ClientError, server_error
 from mptrec_client.rows import Columns, to_array
 from mptrec_client.served import COLUMNS, Metadata, ServedModel
 from mptrec_client.transport import Connection
@@ -145,6 +145,7 @@ class RestTransport:
         while piece := response.read1(PIECE):
             pieces.append(piece)
             socket.settimeout(_seconds_until(end))
+        response.close()  # `read1` leaves it open, and an open one forbids the next request
         if response.length:
             raise http.client.IncompleteRead(b"".join(pieces), response.length)
         if response.will_close:
@@ -165,9 +166,12 @@ class RestTransport:
 
 
 def _context(connection: Connection) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=connection.ca_certificate)
-    if connection.client_certificate:
-        context.load_cert_chain(*connection.client_certificate)
+    try:
+        context = ssl.create_default_context(cafile=connection.ca_certificate)
+        if connection.client_certificate:
+            context.load_cert_chain(*connection.client_certificate)
+    except ssl.SSLError as error:
+        raise ClientError(f"the certificates cannot be used: {error}") from error
     return context
 
 

@@ -153,7 +153,7 @@ def parse_metadata(answer: Any) -> Metadata:
                     _tensors(signature.get("inputs", {})),
                     _tensors(signature.get("outputs", {})),
                 )
-                for name, signature in signatures.items()
+                for name, signature in sorted(signatures.items())
             },
         )
 
@@ -169,7 +169,7 @@ def _expecting(what: str, answer: Any) -> Iterator[None]:
 def _tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
     return {
         name: TensorInfo(info.get("dtype", "DT_INVALID"), _shape(info))
-        for name, info in tensors.items()
+        for name, info in sorted(tensors.items())
     }
 
 

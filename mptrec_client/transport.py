@@ -1,5 +1,6 @@
 """What a client needs of gRPC or REST."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -81,6 +82,9 @@ def connect(address: str, **options: Any) -> Transport:
             f"or https://. Received: {address!r}"
         )
     tls = TLS_BY_SCHEME[url.scheme]
+    for path in (options["ca_certificate"], *(options["client_certificate"] or ())):
+        if path and not os.access(path, os.R_OK):
+            raise ClientError(f"{path}: no such file, or not readable")
     if not tls and (options["ca_certificate"] or options["client_certificate"]):
         raise ClientError(f"certificates need {url.scheme}s://. Received: {address!r}")
     connection = Connection(url.netloc, tls, url.path.rstrip("/"), **options)
