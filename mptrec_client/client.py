@@ -180,7 +180,8 @@ class Client:
             DeadlineExceededError: If it is not available by then; tells the last state seen.
             ServerError: If waiting cannot help, as without permission.
         """
-        deadline, seen = Deadline(timeout), "nothing"
+        deadline = Deadline(timeout)
+        seen = nothing = "nothing"
         while deadline.seconds_left > 0:
             request = Deadline(min(self._timeout, deadline.seconds_left))
             try:
@@ -193,7 +194,8 @@ class Client:
             except ServerError as error:
                 if error.code not in NOT_YET:
                     raise
-                seen = str(error)
+                if seen == nothing or error.code != "DEADLINE_EXCEEDED":
+                    seen = str(error)
             time.sleep(max(0.0, min(POLL_SECONDS, deadline.seconds_left)))
         raise server_error(
             "DEADLINE_EXCEEDED",
@@ -237,6 +239,8 @@ class Client:
     ) -> dict[str, np.ndarray]:
         outputs = known.columns.outputs
         wanted = list(outputs) if tasks is None else list(dict.fromkeys(tasks))
+        if not wanted:
+            raise ClientError("tasks should name at least one task")
         for task in wanted:
             if task not in outputs:
                 raise ClientError(

@@ -82,11 +82,11 @@ def connect(address: str, **options: Any) -> Transport:
             f"or https://. Received: {address!r}"
         )
     tls = TLS_BY_SCHEME[url.scheme]
+    if not tls and (options["ca_certificate"] or options["client_certificate"]):
+        raise ClientError(f"certificates need {url.scheme}s://. Received: {address!r}")
     for path in (options["ca_certificate"], *(options["client_certificate"] or ())):
         if path and not os.access(path, os.R_OK):
             raise ClientError(f"{path}: no such file, or not readable")
-    if not tls and (options["ca_certificate"] or options["client_certificate"]):
-        raise ClientError(f"certificates need {url.scheme}s://. Received: {address!r}")
     connection = Connection(url.netloc, tls, url.path.rstrip("/"), **options)
     if url.scheme.startswith("http"):
         from mptrec_client.rest_transport import RestTransport

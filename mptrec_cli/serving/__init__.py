@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mptrec_cli.serving import config, export, promotion, run
+from mptrec_cli.serving import config, export, promotion, request, run
 
-GROUPS: tuple[Any, ...] = (export, config, promotion, run)
+GROUPS: tuple[Any, ...] = (export, config, promotion, run, request)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 

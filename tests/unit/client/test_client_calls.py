@@ -94,6 +94,11 @@ def test_an_unknown_task_is_named_with_the_one_that_was_meant(client):
         client.predict(ROWS, ["clik"])
 
 
+def test_no_tasks_are_refused(client):
+    with pytest.raises(ClientError, match="at least one task"):
+        client.predict(ROWS, [])
+
+
 def test_a_model_without_the_signature_of_columns_is_no_export(client, model):
     signatures = model.signatures()
     del signatures.signature_def["columns"]
@@ -301,6 +306,14 @@ def test_waiting_ends_with_the_last_state_seen(model, serving, state, label, see
         pytest.raises(DeadlineExceededError, match=seen),
     ):
         client.wait_until_available(0.4)
+
+
+def test_a_last_request_that_is_cut_off_does_not_hide_the_state(client, model):
+    model.state = "LOADING"
+    threading.Timer(0.3, setattr, (model, "delay", 3)).start()
+    with pytest.raises(DeadlineExceededError, match="last seen: version 3 LOADING"):
+        client.wait_until_available(0.8)
+    assert model.count("status") == 2
 
 
 def test_waiting_ends_at_once_where_it_cannot_help(client, model):
