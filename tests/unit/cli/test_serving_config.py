@@ -1,5 +1,8 @@
 """`mptrec serving config`, `promote` and `rollback`: what is printed, written and refused."""
 
+import subprocess
+import sys
+
 import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -154,3 +157,17 @@ def test_help_gives_an_example_that_can_be_parsed(command, tmp_path, monkeypatch
     args = build_parser().parse_args(example.split())
     assert example.startswith(f"serving {command} ")
     assert str(args.file).endswith(".config")
+
+
+@pytest.mark.parametrize("command", ["config", "promote", "rollback"])
+def test_help_needs_no_tensorflow(command):
+    code = (
+        "import sys, mptrec_cli\ntry: mptrec_cli.main(sys.argv[1:])\nfinally: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serving", command, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "mptrec_cli.serving.promotion" in loaded
+    assert not {"tensorflow", "mptrec_tf", "grpc", "google.protobuf"} & set(loaded)
