@@ -52,7 +52,7 @@ def edit_models(path: str | os.PathLike[str], create: bool = False) -> Iterator[
         ServingError: As `read_models`, or if the file cannot be written.
     """
     path = pathlib.Path(path)
-    with _alone_in(path.parent):
+    with _alone_in(path.resolve().parent):
         models = ServedModels() if create and not path.exists() else read_models(path)
         with naming(path):
             yield models
@@ -104,12 +104,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _alone_in(directory: pathlib.Path) -> Iterator[None]:
     """Holds the lock of a directory: one of the file itself would go with the replaced file."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise ServingError(f"{directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise ServingError(f"{directory}: cannot be locked: {error.strerror}") from error
         yield
-    finally:
-        os.close(descriptor)

@@ -88,7 +88,7 @@ class ServedModels:
         return sorted(self._model(name).model_version_policy.specific.versions)
 
     def labels(self, name: str) -> dict[str, int]:
-        """The labels of a model and the versions that they stand for, in alphabetical order."""
+        """The labels of a model in alphabetical order, and the versions that they stand for."""
         return dict(sorted(self._model(name).version_labels.items()))
 
     def base_path(self, name: str) -> str:
@@ -164,14 +164,11 @@ class ServedModels:
         _assign(self._model(name, specific=True), label, version)
 
     def version_before(self, name: str, label: str) -> int:
-        """Where a rollback leads: the highest version served below the one that a label stands for.
+        """Where a rollback leads: the highest version served below that of a label.
 
         Args:
             name: Name of the model.
             label: The label.
-
-        Returns:
-            The version.
 
         Raises:
             ServingError: If model, label or such a version are not there.
