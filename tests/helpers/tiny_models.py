@@ -1,6 +1,6 @@
 """SavedModels of a few operations, with the signatures that an export has, and their answers.
 
-`python tests/helpers/tiny_models.py DIR` writes version 1 to DIR/1, for a server elsewhere.
+`python tests/helpers/tiny_models.py DIR` writes version 3 to DIR/3, for a server elsewhere.
 """
 
 import pathlib
@@ -11,6 +11,8 @@ import tensorflow as tf
 
 tf1 = tf.compat.v1
 CLASSES = (b"red", b"green", b"blue")
+VERSION = 3
+"""Of the model that other servers are tried with."""
 
 
 def save(base_path: pathlib.Path, version: int, *, name: str | None = None) -> pathlib.Path:
@@ -56,7 +58,9 @@ def save(base_path: pathlib.Path, version: int, *, name: str | None = None) -> p
                 {"classes": classes, "scores": heads["color"]},
             ),
             "echo": _signature(
-                "predict", {"tags": columns}, {"tags": columns, "tags_bytes": columns}
+                "predict",
+                {"tags": columns},
+                {"tags": tf.identity(columns), "tags_bytes": tf.identity(columns)},
             ),
         }
         builder = tf1.saved_model.Builder(str(partial))
@@ -106,4 +110,4 @@ def _signature(method: str, inputs: Mapping[str, tf.Tensor], outputs: Mapping[st
 
 
 if __name__ == "__main__":
-    print(save(pathlib.Path(sys.argv[1]), 1))
+    print(save(pathlib.Path(sys.argv[1]), VERSION))

@@ -81,7 +81,7 @@ class Core:
             status = grpc.StatusCode.INTERNAL.name
             raise RequestError(grpc.StatusCode.INTERNAL, f"{api} failed: {error}") from error
         finally:
-            known = model if model in self.manager.names() else ""
+            known = model if model in self.manager.models else ""
             self.metrics.record(known, api, entrypoint, status, time.perf_counter() - start)
 
     def _reload(

@@ -7,7 +7,7 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow_serving.apis import input_pb2
 
 from mptrec_tf.serving.local.errors import invalid
-from mptrec_tf.serving.local.json_inputs import is_base64, json_type, shown, to_bytes
+from mptrec_tf.serving.local.json_values import is_base64, json_type, shown, to_bytes
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1

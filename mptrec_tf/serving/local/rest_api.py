@@ -21,13 +21,14 @@ from mptrec_tf.serving.local import predict
 from mptrec_tf.serving.local.core import Core
 from mptrec_tf.serving.local.errors import RequestError, invalid
 from mptrec_tf.serving.local.json_examples import read_examples
-from mptrec_tf.serving.local.json_inputs import parse, read_inputs, signature_name
+from mptrec_tf.serving.local.json_inputs import read_inputs
 from mptrec_tf.serving.local.json_outputs import (
     write_classifications,
     write_error,
     write_outputs,
     write_regressions,
 )
+from mptrec_tf.serving.local.json_values import parse, signature_name
 from mptrec_tf.serving.local.servable import DEFAULT_SIGNATURE
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"

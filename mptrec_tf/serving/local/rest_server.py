@@ -18,6 +18,8 @@ from mptrec_tf.serving.local.rest_api import RestApi
 
 IDLE_SECONDS = 75.0
 BODY_SECONDS = 30.0
+_DIGITS = 20
+"""Enough of a length to see that it is too large."""
 
 
 class RestServer:
@@ -119,7 +121,7 @@ class _ApiHandler(tornado.web.RequestHandler):
     def prepare(self) -> None:
         """Refuses a body by its announced length before it is read."""
         length = self.request.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > self._max_bytes:
+        if length.isascii() and length.isdigit() and int(length[:_DIGITS]) > self._max_bytes:
             self._too_large()
 
     def data_received(self, chunk: bytes) -> None:

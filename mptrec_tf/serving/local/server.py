@@ -96,8 +96,7 @@ class LocalServer:
     @property
     def versions(self) -> dict[str, list[int]]:
         """The versions that are served now, by model; once started."""
-        manager = self._core.manager
-        return {name: manager.available(name) for name in manager.names()}
+        return {name: model.available() for name, model in self._core.manager.models.items()}
 
     def start(self) -> "LocalServer":
         """Loads the models and listens.
@@ -159,17 +158,19 @@ class LocalServer:
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def _require_versions(self) -> None:
-        manager = self._core.manager
-        for model in self._config.model_config_list.config:
-            if not manager.available(model.name):
-                reason = manager.failures(model.name) or (
-                    "no directory there has an integer name"
-                    if pathlib.Path(model.base_path).is_dir()
-                    else "there is no such directory"
-                )
-                raise ServingError(
-                    f"model {model.name}: no version in {model.base_path} can be served: {reason}"
-                )
+        for name, model in self._core.manager.models.items():
+            if model.available():
+                continue
+            base_path = pathlib.Path(model.config.base_path)
+            reasons = [
+                f"{number}: {status.status.error_message}"
+                for number, status in model.statuses().items()
+            ] or ["no directory there has an integer name"]
+            if not base_path.is_dir():
+                reasons = ["there is no such directory"]
+            raise ServingError(
+                f"model {name}: no version in {base_path} can be served: {'; '.join(reasons)}"
+            )
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
