@@ -4,10 +4,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from google.protobuf import text_format
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.arguments import check_base_path, check_name, check_whole
+
+try:
+    from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+except ImportError as error:
+    raise ServingError(f"{error}: pip install 'mptrec-tf[serving]'") from error
 
 
 class ServedModels:
@@ -30,9 +34,8 @@ class ServedModels:
     >>> served.add_model("census", "/models/census", versions=[1], labels={"stable": 1})
     >>> served.add_version("census", 2)
     >>> served.set_label("census", "stable", 2)
-    >>> served.retire("census", 1)
     >>> served.versions("census"), served.labels("census")
-    ([2], {'stable': 2})
+    ([1, 2], {'stable': 2})
     """
 
     def __init__(self, config: ModelServerConfig | None = None) -> None:
@@ -79,8 +82,7 @@ class ServedModels:
             name: Name of the model.
 
         Returns:
-            The versions in ascending order; none if the server chooses them by itself, because
-            the model was added without versions.
+            The versions in ascending order; none if the server chooses them by itself.
 
         Raises:
             ServingError: If there is no such model.
@@ -150,8 +152,6 @@ class ServedModels:
 
     def set_label(self, name: str, label: str, version: int) -> None:
         """Lets a label stand for a version: step two of a promotion, and a rollback.
-
-        A server must have loaded the version before it reads this.
 
         Args:
             name: Name of the model.

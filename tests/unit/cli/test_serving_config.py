@@ -171,3 +171,15 @@ def test_help_needs_no_tensorflow(command):
     loaded = done.stdout.splitlines()[-1].split()
     assert "mptrec_cli.serving.promotion" in loaded
     assert not {"tensorflow", "mptrec_tf", "grpc", "google.protobuf"} & set(loaded)
+
+
+def test_without_the_extra_it_says_what_to_install(path):
+    code = (
+        "import sys, mptrec_cli\n"
+        "sys.modules['tensorflow_serving'] = None\n"
+        "sys.exit(mptrec_cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "serving", "config", "show", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("pip install 'mptrec-tf[serving]'")
