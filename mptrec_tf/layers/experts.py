@@ -92,11 +92,20 @@ class ExpertBank(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         outputs = inputs
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
-            product = "bd,edh->beh" if len(outputs.shape) == 2 else "bed,edh->beh"
-            outputs = self.activation(ops.einsum(product, outputs, kernel) + bias)
+            outputs = self.activation(self._product(outputs, kernel) + bias)
             if self._dropout is not None:
                 outputs = self._dropout(outputs, training=training)
         return outputs
+
+    def _product(self, inputs: Any, kernel: Any) -> Any:
+        _, fan_in, width = kernel.shape
+        if self.num_experts == 1:
+            # On a CPU a batched product of one matrix takes three times as long as a plain one.
+            product = ops.matmul(
+                ops.reshape(inputs, (-1, fan_in)), ops.reshape(kernel, (fan_in, width))
+            )
+            return ops.reshape(product, (-1, 1, width))
+        return ops.einsum("bd,edh->beh" if inputs.ndim == 2 else "bed,edh->beh", inputs, kernel)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.num_experts, self.units[-1])

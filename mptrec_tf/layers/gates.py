@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from mptrec_tf.layers.softmax import softmax
+
 
 @keras.saving.register_keras_serializable("mptrec_tf")
 class Gate(keras.layers.Layer):
@@ -57,8 +59,8 @@ class Gate(keras.layers.Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        logits = ops.cast(ops.matmul(inputs, self.kernel), "float32")
-        weights = ops.softmax(ops.reshape(logits, (-1, self.num_tasks, self.num_choices)))
+        logits = ops.matmul(inputs, self.kernel)
+        weights = softmax(ops.reshape(logits, (-1, self.num_tasks, self.num_choices)))
         return ops.cast(weights, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

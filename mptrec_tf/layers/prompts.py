@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from mptrec_tf.layers.softmax import softmax
+
 ATTENTIONS = ("example", "embedding", "fixed")
 
 
@@ -149,8 +151,9 @@ class PromptAttention(keras.layers.Layer):
             query = ops.cast(prompt, self.compute_dtype)[None]
         else:
             query = self.query_norm(self.query_output(self.query_hidden(inputs)))
-        logits = ops.cast(ops.matmul(query, ops.transpose(source_prompts)), "float32")
-        return ops.cast(ops.softmax(logits / self.temperature), self.compute_dtype)
+        logits = ops.matmul(query, ops.transpose(source_prompts))
+        weights = softmax(ops.cast(logits, "float32") / self.temperature)
+        return ops.cast(weights, self.compute_dtype)
 
     def compute_output_shape(
         self, inputs_shape: Any, source_prompts_shape: Any, prompt_shape: Any = None

@@ -96,8 +96,13 @@ class PromptModule(keras.layers.Layer):
         if representation == "both":
             self.gate = Gate(1, kernel_regularizer=regularizer, name="gate", **common)
         if input_projection:
+            # Without a bias: the tower's first layer has one.
             self.projection = keras.layers.Dense(
-                input_projection, kernel_regularizer=regularizer, name="input_projection", **common
+                input_projection,
+                use_bias=False,
+                kernel_regularizer=regularizer,
+                name="input_projection",
+                **common,
             )
         self.tower = TowerBank(
             [num_outputs],

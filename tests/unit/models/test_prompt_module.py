@@ -63,7 +63,7 @@ def reference(module, kind, representation, inputs, temperature=1.5):
         gate = softmax(x @ weights["gate/kernel"])
         fused = gate[:, :1] * fused + gate[:, 1:] * shared
     if "input_projection/kernel" in weights:
-        own = x @ weights["input_projection/kernel"] + weights["input_projection/bias"]
+        own = x @ weights["input_projection/kernel"]
         fused = np.concatenate([fused, own], axis=1)
     for layer in (0, 1):
         kernel, bias = (weights[f"tower/hidden/{w}_{layer}"][0] for w in ("kernel", "bias"))
