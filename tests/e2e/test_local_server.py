@@ -7,8 +7,11 @@ import json
 import os
 import pathlib
 import random
+import signal
 import socket
 import string
+import subprocess
+import sys
 import threading
 import time
 
@@ -298,3 +301,28 @@ def test_malformed_requests_get_errors_and_leave_nothing_behind(tmp_path):
             assert ask(stub, session) == {1}
 
     assert used[-1] - used[1] < 30 * MIB, [size // MIB for size in used]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_the_command_serves_until_it_is_told_to_stop(tmp_path, number):
+    tiny_models.save(tmp_path / "tiny", 1)
+    command = ["-m", "mptrec_cli", "serving", "run", tmp_path / "tiny"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--grpc-port", "0", "--rest-port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert lines[:2] == ["model  versions\n", "tiny   1\n"]
+        url = lines[3].split()[1].replace("MODEL", "tiny")
+        assert requests.get(url, timeout=10).json()["model_version_status"][0]["version"] == "1"
+        process.send_signal(number)
+        _, notes = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "production is TensorFlow Serving" in notes
+    assert "model tiny: version 1 is served" in notes
+    assert "Traceback" not in notes

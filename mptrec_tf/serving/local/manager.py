@@ -125,7 +125,7 @@ class Manager:
         name = request.model_spec.name
         model = self._models.get(name) or self._dropped.get(name)
         statuses = model.statuses() if model else {}
-        wanted, message = statuses.keys(), f"Could not find any versions of model {name}"
+        wanted, message = set(statuses), f"Could not find any versions of model {name}"
         if request.model_spec.HasField("version"):
             number = request.model_spec.version.value
             wanted &= {number}

@@ -3,7 +3,7 @@
 import re
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf import json_format
@@ -29,11 +29,14 @@ from mptrec_tf.serving.local.json_outputs import (
     write_regressions,
 )
 from mptrec_tf.serving.local.json_values import parse, signature_name
+from mptrec_tf.serving.local.metrics import PATH as METRICS_PATH
 from mptrec_tf.serving.local.servable import DEFAULT_SIGNATURE
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
-_POST = re.compile(rf"{_MODEL}:(classify|regress|predict)", re.ASCII)
-_GET = re.compile(rf"{_MODEL}(?:/(metadata))?", re.ASCII)
+_PATTERNS = {
+    "POST": re.compile(rf"{_MODEL}:(classify|regress|predict)", re.ASCII),
+    "GET": re.compile(rf"{_MODEL}(?:/(metadata))?", re.ASCII),
+}
 
 _Code = grpc.StatusCode
 _HTTP = {
@@ -54,6 +57,20 @@ _HTTP = {
 """All others are 500."""
 
 
+class Answer(NamedTuple):
+    """What HTTP sends back.
+
+    Args:
+        status: HTTP status.
+        text: Body.
+        content_type: Its type. Defaults to JSON.
+    """
+
+    status: int
+    text: str
+    content_type: str = "application/json"
+
+
 class RestApi:
     """Answers requests of REST, whatever the HTTP server.
 
@@ -63,37 +80,37 @@ class RestApi:
     Example:
 
     ```python
-    status, body = RestApi(core).answer("GET", "/v1/models/census", b"")
+    status, text, _ = RestApi(core).answer("GET", "/v1/models/census", b"")
     ```
     """
 
     def __init__(self, core: Core):
         self._core = core
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, str]:
+    def answer(self, method: str, path: str, body: bytes) -> Answer:
         """Answers one request.
 
         Args:
             method: Such as `"GET"`.
             path: Without the query.
-            body: JSON, of a POST.
+            body: JSON of a POST.
 
         Returns:
-            The HTTP status and the JSON of the answer.
+            The answer; any error among them.
         """
-        try:
-            match = {"POST": _POST, "GET": _GET}[method].fullmatch(path)
-            if not match:
-                raise KeyError
-        except KeyError:
-            return 400, write_error(f"Malformed request: {method} {path}")
+        if (method, path) == ("GET", METRICS_PATH):
+            return Answer(200, self._core.metrics.page(), "text/plain")
+        pattern = _PATTERNS.get(method)
+        match = pattern and pattern.fullmatch(path)
+        if not match:
+            return Answer(400, write_error(f"Malformed request: {method} {path}"))
         try:
             spec = _model_spec(*match.group(1, 2, 3))
             action = match.group(4) or "status"
             with self._core.recorded(spec.name, action.capitalize(), "REST"):
-                return 200, _ACTIONS[action](self._core, spec, body)
+                return Answer(200, _ACTIONS[action](self._core, spec, body))
         except RequestError as error:
-            return _HTTP.get(error.code, 500), write_error(error.message)
+            return Answer(_HTTP.get(error.code, 500), write_error(error.message))
 
 
 def _model_spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
+from collections.abc import Awaitable
 from concurrent import futures
 
 import tornado.httpserver
@@ -12,9 +14,7 @@ import tornado.web
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.local.json_outputs import write_error
-from mptrec_tf.serving.local.metrics import PATH as METRICS_PATH
-from mptrec_tf.serving.local.metrics import Metrics
-from mptrec_tf.serving.local.rest_api import RestApi
+from mptrec_tf.serving.local.rest_api import Answer, RestApi
 
 IDLE_SECONDS = 75.0
 BODY_SECONDS = 30.0
@@ -27,7 +27,6 @@ class RestServer:
 
     Args:
         api: Answers the requests.
-        metrics: The page of counts.
         host: Address to listen on.
         port: Port; 0 for any that is free.
         threads: Requests that are answered at the same time.
@@ -40,7 +39,6 @@ class RestServer:
     def __init__(
         self,
         api: RestApi,
-        metrics: Metrics,
         host: str,
         port: int,
         *,
@@ -57,8 +55,7 @@ class RestServer:
         self._pool = futures.ThreadPoolExecutor(threads, "rest")
         self._busy: set[tornado.web.RequestHandler] = set()
         self._application = tornado.web.Application(
-            [(METRICS_PATH, _MetricsHandler, {"metrics": metrics})],
-            default_handler_class=_ApiHandler,
+            default_handler_class=_Handler,
             default_handler_args={
                 "api": api,
                 "pool": self._pool,
@@ -67,7 +64,6 @@ class RestServer:
             },
             log_function=lambda handler: None,
         )
-        self._max_bytes = max_request_bytes
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._grace = 0.0
@@ -95,7 +91,7 @@ class RestServer:
             self._application,
             idle_connection_timeout=IDLE_SECONDS,
             body_timeout=BODY_SECONDS,
-            max_body_size=self._max_bytes,
+            max_body_size=sys.maxsize,  # the handler counts, and answers
         )
         server.add_sockets(self._sockets)
         await self._stopping.wait()
@@ -107,7 +103,7 @@ class RestServer:
 
 
 @tornado.web.stream_request_body
-class _ApiHandler(tornado.web.RequestHandler):
+class _Handler(tornado.web.RequestHandler):
     def initialize(
         self,
         api: RestApi,
@@ -132,38 +128,31 @@ class _ApiHandler(tornado.web.RequestHandler):
     async def _answer(self) -> None:
         self._busy.add(self)
         try:
-            status, text = await asyncio.get_running_loop().run_in_executor(
+            answer = await asyncio.get_running_loop().run_in_executor(
                 self._pool,
                 self._api.answer,
                 self.request.method,
                 self.request.path,
                 bytes(self._body),
             )
+            await self._send(answer)
         finally:
             self._busy.discard(self)
-        self._send(status, text)
 
     get = post = head = put = delete = patch = options = _answer
 
     def write_error(self, status_code: int, **_: object) -> None:
-        self._send(status_code, write_error(tornado.httputil.responses.get(status_code, "Error")))
+        reason = tornado.httputil.responses.get(status_code, "Error")
+        self._send(Answer(status_code, write_error(reason)))
 
     def compute_etag(self) -> None:
         """No caching: an answer may change with the version."""
 
     def _too_large(self) -> None:
-        self._send(413, write_error(f"the request has more than {self._max_bytes} bytes"))
+        message = f"the request has more than {self._max_bytes} bytes"
+        self._send(Answer(413, write_error(message)))
 
-    def _send(self, status: int, text: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "application/json")
-        self.finish(text)
-
-
-class _MetricsHandler(tornado.web.RequestHandler):
-    def initialize(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def get(self) -> None:
-        self.set_header("Content-Type", "text/plain")
-        self.finish(self._metrics.page())
+    def _send(self, answer: Answer) -> Awaitable[None]:
+        self.set_status(answer.status)
+        self.set_header("Content-Type", answer.content_type)
+        return self.finish(answer.text)

@@ -112,9 +112,7 @@ class LocalServer:
         self._config_stamp = self._stamp()
         try:
             self._require_versions()
-            self._rest = RestServer(
-                RestApi(self._core), self._core.metrics, self.host, self._ports[1], **self._limits
-            )
+            self._rest = RestServer(RestApi(self._core), self.host, self._ports[1], **self._limits)
             try:
                 self._grpc, self._grpc_port = start_grpc(
                     self._core, self.host, self._ports[0], **self._limits
