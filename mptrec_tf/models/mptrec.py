@@ -379,13 +379,22 @@ class MPTRec(keras.Model):
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         representation = self.represent(inputs, training)
         names = [task.name for task in self.tasks]
-        logits = self._logits(representation, names, training)
+        logits = self.logits(representation, names, training)
         return {name: prediction(self.task(name), logits[name]) for name in names}
 
-    def _logits(
-        self, representation: Representation, names: Sequence[str], training: bool
+    def logits(
+        self, representation: Representation, names: Sequence[str], training: bool = False
     ) -> dict[str, Any]:
-        """Logits of some tasks, each (B, outputs)."""
+        """What the towers of some tasks give.
+
+        Args:
+            representation: What `represent` gave.
+            names: The tasks.
+            training: Whether dropout acts. Defaults to `False`.
+
+        Returns:
+            By task, float32 (B, outputs).
+        """
         logits = {}
         if any(task.name in names for task in self.stage1_tasks):
             fused = self._fuse(representation)
@@ -537,7 +546,7 @@ class MPTRec(keras.Model):
             if self._tuned is None:
                 loss, logits, losses = self._stage1_loss(x, y, weights)
             else:
-                logits = self._logits(representation, trained, training=True)
+                logits = self.logits(representation, trained, training=True)
                 losses = self._example_losses(y, logits)
                 loss = self._task_loss(losses, weights)
             if self.losses:
@@ -555,7 +564,7 @@ class MPTRec(keras.Model):
         names = [task.name for task in self.tasks if task.name in (y or {})]
         if not names:
             raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
-        logits = self._logits(self.represent(x), names, training=False)
+        logits = self.logits(self.represent(x), names, training=False)
         losses = self._example_losses(y, logits)
         loss = self._task_loss(losses, weights)
         return self._update_metrics(loss, y, logits, losses, weights)
@@ -599,7 +608,7 @@ class MPTRec(keras.Model):
             float32 (B, K), NaN where an example has no label of a task.
         """
         names = [task.name for task in self.stage1_tasks]
-        logits = self._logits(self.represent(x), names, training=False)
+        logits = self.logits(self.represent(x), names, training=False)
         return ops.stack(list(self._example_losses(y, logits).values()), axis=-1)
 
     def _assignment(self, x: Mapping[str, Any], losses: Mapping[str, Any]) -> Any:

@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models import MPTRec
+from mptrec_tf.models.objectives import prediction
+from mptrec_tf.serving.heads import Heads, group
 from mptrec_tf.spec import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Task
 
 SERVING_DEFAULT = "serving_default"
@@ -58,9 +61,18 @@ class ServedModel:
         specs = column_specs(encoder.features)
         self.aliases = aliases = safe_names(specs)
 
+        groups, alone = group(model.prompt_modules.modules)
+        prompts = np.asarray(model.prompts.prompts)
+        heads_together = [Heads(members, prompts) for members in groups]
+        one_by_one = [task.name for task in model.stage1_tasks] + alone
+
         @tf.function(input_signature=[encoded_specs(encoder)])
         def score(encoded: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            return dict(model(encoded, training=False))
+            representation = model.represent(encoded)
+            logits = model.logits(representation, one_by_one)
+            for heads in heads_together:
+                logits |= heads(representation)
+            return {task.name: prediction(task, logits[task.name]) for task in self.tasks}
 
         def columns(**columns: tf.Tensor) -> dict[str, tf.Tensor]:
             named = {column: columns[alias] for column, alias in aliases.items()}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mptrec_tf import FeatureEncoder, ModelError, MPTRec, NumericFeature, Task
+from mptrec_tf import FeatureEncoder, ModelError, MPTRec, NumericFeature, Task, make_dataset
 from mptrec_tf.serving import export
 from mptrec_tf.serving.lint import read_meta_graph, served_signatures
 from mptrec_tf.serving.samples import raw_rows, to_arrays, to_examples
 from mptrec_tf.serving.signatures import safe_names
 
-from .conftest import FEATURES
+from .conftest import BUY, FEATURES
 
 tf1 = tf.compat.v1
 
@@ -70,6 +70,18 @@ def test_older_tasks_answer_bit_for_bit_as_in_the_version_before(exported, loade
     assert set(after) - set(before) == {"buy"}
     for task, scores in before.items():
         np.testing.assert_array_equal(after[task], scores)
+
+
+def test_a_second_added_task_changes_no_bit_of_the_first(make_model, rows, examples, tmp_path):
+    model, answers = make_model(), []
+    for task in (BUY, Task("share", "click")):
+        model.add_task(task, tower_units=(4,))
+        model.fit(make_dataset(rows, model.encoder, [task]), verbose=0)
+        loaded = Loaded(export(model, tmp_path / "shop"))
+        answers.append(loaded("serving_default", examples=examples))
+    assert list(answers[1].keys() - answers[0].keys()) == ["share"]
+    for task, scores in answers[0].items():
+        np.testing.assert_array_equal(answers[1][task], scores)
 
 
 def test_python_loads_it_too(exported, examples):

@@ -1,0 +1,79 @@
+"""Heads computed together give what each prompt module gives."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mptrec_tf.models import PromptModule
+from mptrec_tf.models.backbone import Representation
+from mptrec_tf.serving.heads import CAPACITY, Heads, group, shape_of
+
+ROWS, WIDTH, HIDDEN, SOURCES = 5, 7, 6, 3
+
+
+def make(**settings):
+    module = PromptModule(**{"tower_units": (4, 3), "input_projection": 2, **settings})
+    shapes = Representation((None, WIDTH), (None, HIDDEN), (None, SOURCES, HIDDEN))
+    module.build(shapes, (SOURCES, HIDDEN))
+    rng = np.random.default_rng(0)
+    for weight in module.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    return module
+
+
+@pytest.fixture
+def representation():
+    rng = np.random.default_rng(1)
+    shapes = ((ROWS, WIDTH), (ROWS, HIDDEN), (ROWS, SOURCES, HIDDEN))
+    return Representation(*(tf.constant(rng.normal(size=s), tf.float32) for s in shapes))
+
+
+PROMPTS = np.random.default_rng(2).normal(size=(SOURCES, HIDDEN)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, CAPACITY])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"input_projection": 0}, {"num_outputs": 3}, {"query_units": 5, "tower_units": (4,)}],
+    ids=["plain", "no path", "multiclass", "other widths"],
+)
+def test_the_logits_are_those_of_each_module(settings, count, representation):
+    modules = {f"t{n}": make(temperature=1.0 + n, **settings) for n in range(count)}
+    for name, module in modules.items():
+        for weight in module.weights:
+            weight.assign(weight + 0.1 * len(name) * int(name[1:]))
+    logits = Heads(modules, PROMPTS)(representation)
+    assert list(logits) == list(modules)
+    for name, module in modules.items():
+        (expected,) = module(representation, PROMPTS)
+        np.testing.assert_allclose(logits[name], expected, rtol=2e-5, atol=2e-5)
+
+
+def test_another_head_changes_no_bit_of_the_first(representation):
+    first, second = make(), make(seed=1)
+    second.tower.hidden.kernels[0].assign(second.tower.hidden.kernels[0] * 2)
+    alone = Heads({"a": first}, PROMPTS)(representation)["a"]
+    with_another = Heads({"a": first, "b": second}, PROMPTS)(representation)
+    np.testing.assert_array_equal(alone, with_another["a"])
+    assert not np.allclose(with_another["a"], with_another["b"])
+
+
+def test_modules_of_one_shape_are_grouped_in_the_order_in_which_they_came():
+    modules = {f"t{n}": make() for n in range(CAPACITY + 1)}
+    modules["wide"] = make(tower_units=(8, 3))
+    modules["fixed"] = make(attention="fixed")
+    modules["shared"] = make(representation="shared")
+    groups, alone = group(modules)
+    assert [list(members) for members in groups] == [["t0", "t1", "t2", "t3"], ["t4"], ["wide"]]
+    assert alone == ["fixed", "shared"]
+
+
+def test_a_module_in_another_precision_is_served_as_it_is():
+    assert shape_of(make()) is not None
+    assert shape_of(make(dtype=keras.DTypePolicy("mixed_bfloat16"))) is None
+
+
+def test_more_heads_than_there_is_room_for_are_refused():
+    with pytest.raises(ValueError, match=f"at most {CAPACITY}"):
+        Heads({str(n): make() for n in range(CAPACITY + 1)}, PROMPTS)
