@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import gc
 import json
 import os
 import pathlib
@@ -36,7 +35,6 @@ MIB = 1 << 20
 
 
 def resident():
-    gc.collect()
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

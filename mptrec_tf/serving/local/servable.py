@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.framework import ops
 
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.tensors import TensorSpec, specs
@@ -120,8 +121,11 @@ class Servable:
             self._close()
 
     def _close(self) -> None:
-        self._callable.cache_clear()
+        """Frees the memory now; a full garbage collection comes late, or stops all requests."""
+        graph = self._session.graph
         self._session.close()
+        del self._callable, self._session
+        ops.dismantle_graph(graph)
         if self._on_closed:
             self._on_closed()
 

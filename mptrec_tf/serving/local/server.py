@@ -128,11 +128,13 @@ class LocalServer:
         return self
 
     def stop(self, grace: float = 10.0) -> None:
-        """Accepts no more requests, answers those under way, and unloads the models.
+        """Accepts no more requests, answers those under way, and unloads the models; once.
 
         Args:
             grace: Seconds that requests under way have. Defaults to `10.0`.
         """
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         stopped = self._grpc.stop(grace)
         self._rest.stop(grace)

@@ -1,5 +1,8 @@
 """A loaded version: its answers, who uses it, its warm-up."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -97,14 +100,18 @@ def test_it_is_closed_when_its_last_user_has_gone(servable):
     assert run(servable)["click"] == [3 + 1 / 64, 4.0]
     servable.release()
     assert closed == [True]
-    with pytest.raises(RequestError, match="Session has been closed"):
-        run(servable)
 
 
-def test_without_users_it_is_closed_at_once(servable):
+def test_without_users_it_is_closed_at_once_and_its_graph_is_freed(servable):
+    operation = weakref.ref(servable._session.graph.get_operations()[0])
     closed = []
-    servable.retire(lambda: closed.append(True))
-    assert closed == [True]
+    gc.disable()
+    try:
+        servable.retire(lambda: closed.append(True))
+        assert closed == [True]
+        assert operation() is None
+    finally:
+        gc.enable()
 
 
 def test_a_directory_without_a_model_is_no_servable(tmp_path):
