@@ -2,8 +2,8 @@
 
 import base64
 import json
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tensorflow_serving.apis import classification_pb2, regression_pb2
@@ -11,6 +11,7 @@ from tensorflow_serving.apis import classification_pb2, regression_pb2
 from mptrec_tf.serving.local.errors import invalid
 
 BYTES_SUFFIX = "_bytes"
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
 
 
@@ -36,27 +37,28 @@ def write_outputs(outputs: Mapping[str, np.ndarray], *, rows: bool) -> str:
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
     if not rows:
-        return f'{{"outputs": {_named({key: _text(key, outputs[key]) for key in outputs})}}}'
+        texts = {key: _nested(_leaves(key, array), array.shape) for key, array in outputs.items()}
+        return f'{{"outputs": {_named(texts)}}}'
     _check_rows(outputs)
-    columns = {key: [_text(key, row) for row in array] for key, array in outputs.items()}
+    columns = {key: _rows(_leaves(key, array), array.shape) for key, array in outputs.items()}
     lines = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return f'{{"predictions": [{", ".join(map(_named, lines))}]}}'
 
 
 def write_classifications(result: classification_pb2.ClassificationResult) -> str:
     """Writes the answer of Classify: `[[label, score], ...]` for each Example."""
-    examples = (
-        ", ".join(
-            f"[{_string(one.label)}, {decimal(np.float32(one.score))}]" for one in found.classes
-        )
-        for found in result.classifications
-    )
-    return f'{{"results": [{", ".join(f"[{pairs}]" for pairs in examples)}]}}'
+    examples = []
+    for found in result.classifications:
+        labels = [_string(one.label) for one in found.classes]
+        scores = decimals(np.array([one.score for one in found.classes], np.float32))
+        pairs = zip(labels, scores, strict=True)
+        examples.append(f"[{', '.join(f'[{label}, {score}]' for label, score in pairs)}]")
+    return f'{{"results": [{", ".join(examples)}]}}'
 
 
 def write_regressions(result: regression_pb2.RegressionResult) -> str:
     """Writes the answer of Regress: a number for each Example."""
-    numbers = (decimal(np.float32(found.value)) for found in result.regressions)
+    numbers = decimals(np.array([one.value for one in result.regressions], np.float32))
     return f'{{"results": [{", ".join(numbers)}]}}'
 
 
@@ -65,26 +67,27 @@ def write_error(message: str) -> str:
     return json.dumps({"error": message})
 
 
-def decimal(value: np.floating) -> str:
-    """A float in the fewest of 6 or all its digits that give it back, with a point or exponent.
+def decimals(values: np.ndarray) -> list[str]:
+    """Floats in 6 digits if these give them back, else in all; with a point or exponent.
 
     Args:
-        value: `float32` or `float64`.
+        values: `float32` or `float64`.
 
     Returns:
-        The text; `NaN`, `Infinity` or `-Infinity` if it is not finite.
+        A text for each; `NaN`, `Infinity` or `-Infinity` where it is not finite.
 
     Example:
 
-    >>> decimal(np.float32(0.1)), decimal(np.float64(1) / 3), decimal(np.float32(2))
-    ('0.1', '0.33333333333333331', '2.0')
+    >>> decimals(np.float64([0.1, 1 / 3, 2, np.inf]))
+    ['0.1', '0.33333333333333331', '2.0', 'Infinity']
     """
-    if not np.isfinite(value):
-        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    text = f"{float(value):.6g}"
-    if type(value)(text) != value:
-        text = f"{float(value):.{_DIGITS[value.dtype]}g}"
-    return text if "." in text or "e" in text else f"{text}.0"
+    flat, digits = values.ravel(), _DIGITS[values.dtype]
+    texts = [f"{value:.6g}" for value in flat.tolist()]
+    for place in np.flatnonzero(np.array(texts, flat.dtype) != flat):
+        texts[place] = f"{float(flat[place]):.{digits}g}"
+    return [
+        _NOT_FINITE.get(text, text if "." in text or "e" in text else f"{text}.0") for text in texts
+    ]
 
 
 def _check_rows(outputs: Mapping[str, np.ndarray]) -> None:
@@ -107,22 +110,31 @@ def _named(texts: Mapping[str, str]) -> str:
     return f"{{{', '.join(f'{_string(key)}: {text}' for key, text in texts.items())}}}"
 
 
-def _text(key: str, value: Any) -> str:
-    """An array, or an element of one, as JSON."""
-    if isinstance(value, np.ndarray) and value.ndim:
-        return f"[{', '.join(_text(key, item) for item in value)}]"
-    if isinstance(value, np.ndarray):
-        value = value[()]
-    if isinstance(value, np.floating) and value.dtype in _DIGITS:
-        return decimal(value)
-    if isinstance(value, np.bool_ | np.integer):
-        return json.dumps(value.item())
-    if not isinstance(value, bytes):
-        raise invalid(f"Failed to write JSON value for tensor type: {type(value).__name__}")
+def _rows(leaves: list[str], shape: Sequence[int]) -> list[str]:
+    """The rows of an array as JSON, from its elements as JSON."""
+    if len(shape) == 1:
+        return leaves
+    size = math.prod(shape[1:])
+    return [_nested(leaves[row * size : (row + 1) * size], shape[1:]) for row in range(shape[0])]
+
+
+def _nested(leaves: list[str], shape: Sequence[int]) -> str:
+    return f"[{', '.join(_rows(leaves, shape))}]" if shape else leaves[0]
+
+
+def _leaves(key: str, array: np.ndarray) -> list[str]:
+    """All elements as JSON, in order."""
+    if array.dtype in _DIGITS:
+        return decimals(array)
+    values = array.ravel().tolist()
+    if array.dtype.kind in "biu":
+        return [json.dumps(value) for value in values]
+    if array.dtype != object:
+        raise invalid(f"Failed to write JSON value for tensor type: {array.dtype}")
     if key.endswith(BYTES_SUFFIX):
-        return json.dumps({"b64": base64.b64encode(value).decode("ascii")})
+        return [f'{{"b64": "{base64.b64encode(value).decode("ascii")}"}}' for value in values]
     try:
-        return _string(value.decode("utf-8"))
+        return [_string(value.decode("utf-8")) for value in values]
     except UnicodeDecodeError as error:
         raise invalid(
             f"output {key!r} is no UTF-8 text; a name that ends in {BYTES_SUFFIX!r} makes it base64"

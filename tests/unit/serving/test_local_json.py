@@ -13,7 +13,7 @@ import tensorflow as tf
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.json_examples import read_examples
 from mptrec_tf.serving.local.json_inputs import read_inputs
-from mptrec_tf.serving.local.json_outputs import decimal, write_outputs
+from mptrec_tf.serving.local.json_outputs import decimals, write_outputs
 from mptrec_tf.serving.local.json_values import parse, shown, signature_name, to_bytes
 from mptrec_tf.serving.local.servable import Signature
 from mptrec_tf.serving.local.tensors import TensorSpec
@@ -118,14 +118,14 @@ def test_long_values_are_cut_in_messages():
 
 @hypothesis.given(st.floats(width=32))
 def test_a_float_is_written_so_that_it_comes_back(value):
-    text = decimal(np.float32(value))
+    [text] = decimals(np.float32([value]))
     assert any(mark in text for mark in ".eNI")
     np.testing.assert_array_equal(np.float32(json.loads(text)), np.float32(value))
 
 
 @hypothesis.given(st.floats())
 def test_a_double_is_written_so_that_it_comes_back(value):
-    np.testing.assert_array_equal(json.loads(decimal(np.float64(value))), value)
+    np.testing.assert_array_equal(json.loads(decimals(np.float64([value]))[0]), value)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_double_is_written_so_that_it_comes_back(value):
     ],
 )
 def test_a_float_has_the_digits_of_tensorflow_serving(value, text):
-    assert decimal(np.float32(value)) == text
+    assert decimals(np.float32([value])) == [text]
 
 
 def test_outputs_by_row_and_by_column():
