@@ -184,7 +184,7 @@ class FeatureEncoder(keras.layers.Layer):
             vocabulary = learned.get(feature.name, list(feature.vocabulary or ()))
             self._vocabularies[feature.name] = vocabulary
             self._sizes[feature.name] = len(vocabulary) + FIRST_ID
-            self._tables[feature.name] = _lookup_table(vocabulary)
+            self._tables[feature.name] = _lookup_table(vocabulary, feature.missing_values)
 
     def call(self, inputs: Mapping[str, Any]) -> Encoded:
         """Encodes a batch of raw columns inside a graph; see the class for the shapes."""
@@ -198,9 +198,8 @@ class FeatureEncoder(keras.layers.Layer):
                 [_fill(f, tf.cast(inputs[f.name], tf.float32)) for f in self.numeric_features], -1
             )
         if self.categorical_features:
-            outputs["categorical"] = tf.stack(
-                [self._ids(f, inputs[f.name]) for f in self.categorical_features], -1
-            )
+            ids = [self._ids(f, inputs[f.name]) for f in self.categorical_features]
+            outputs["categorical"] = tf.cast(tf.stack(ids, -1), tf.int32)
         if self.multivalued_features:
             outputs["multivalued"] = tf.concat(
                 [self._padded_ids(f, inputs[f.name]) for f in self.multivalued_features], -1
@@ -262,21 +261,20 @@ class FeatureEncoder(keras.layers.Layer):
     def _ids_of_texts(self, feature: CategoricalFeature, texts: pa.Array) -> np.ndarray:
         encoded = texts.fill_null("").dictionary_encode()
         distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-        ids = self._ids(feature, tf.constant(distinct, tf.string)).numpy()
+        ids = self._ids(feature, tf.constant(distinct, tf.string)).numpy().astype(np.int32)
         return ids[encoded.indices.to_numpy(zero_copy_only=False)]
 
     def _ids(self, feature: CategoricalFeature, values: Any) -> Any:
         values = tf.convert_to_tensor(values)
         if values.dtype.is_integer:
             values = tf.strings.as_string(values)
-        if feature.hash_buckets is not None:
-            ids = tf.strings.to_hash_bucket_fast(values, feature.hash_buckets) + 1
-        else:
-            ids = self._tables[feature.name].lookup(values)
+        if feature.hash_buckets is None:
+            return self._tables[feature.name].lookup(values)
+        ids = tf.strings.to_hash_bucket_fast(values, feature.hash_buckets) + 1
         missing = tf.equal(values, "")
         for text in feature.missing_values:
             missing |= tf.equal(values, text)
-        return tf.cast(tf.where(missing, tf.constant(MISSING_ID, ids.dtype), ids), tf.int32)
+        return tf.where(missing, tf.constant(MISSING_ID, ids.dtype), ids)
 
     def _padded_ids(self, feature: MultiValuedFeature, values: Any) -> Any:
         if isinstance(values, tf.SparseTensor):
@@ -284,7 +282,7 @@ class FeatureEncoder(keras.layers.Layer):
         if isinstance(values, tf.RaggedTensor):
             values = values.to_tensor("", shape=(None, feature.max_length))
         values = tf.convert_to_tensor(values)[:, : feature.max_length]
-        ids = self._ids(feature, values)
+        ids = tf.cast(self._ids(feature, values), tf.int32)
         ids = tf.pad(ids, [[0, 0], [0, feature.max_length - tf.shape(ids)[1]]])
         return tf.ensure_shape(ids, (None, feature.max_length))
 
@@ -359,12 +357,14 @@ def _must_adapt(feature: Feature) -> bool:
     return _is_numeric(feature) or _learns_vocabulary(feature)
 
 
-def _lookup_table(vocabulary: list[str]) -> tf.lookup.StaticHashTable:
-    # A table cannot be empty; the empty text is never in a vocabulary.
-    keys = tf.constant(["", *vocabulary], tf.string)
-    ids = np.array([MISSING_ID, *range(FIRST_ID, FIRST_ID + len(vocabulary))], np.int64)
+def _lookup_table(
+    vocabulary: list[str], missing_values: Sequence[str]
+) -> tf.lookup.StaticHashTable:
+    missing = sorted({"", *missing_values})  # none of them is ever in a vocabulary
+    keys = tf.constant([*missing, *vocabulary], tf.string)
+    ids = [MISSING_ID] * len(missing) + list(range(FIRST_ID, FIRST_ID + len(vocabulary)))
     return tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(keys, tf.constant(ids)), UNKNOWN_ID
+        tf.lookup.KeyValueTensorInitializer(keys, tf.constant(ids, tf.int64)), UNKNOWN_ID
     )
 
 

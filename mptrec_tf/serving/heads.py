@@ -18,9 +18,13 @@ on how many others there are, and a matrix product of another size may round oth
 class Heads:
     """Prompt modules of the same shape, up to `CAPACITY` of them, as one batch of products.
 
-    Computes what each `PromptModule` does, with the weights that read the input `x` (query, gate,
-    low-rank path) side by side in one matrix, and the towers in one batched product. On a CPU a
-    head alone is some forty small operations, whose overhead is most of its time.
+    On a CPU a head alone is some forty small operations, whose overhead is most of its time. Here
+    the weights that read the input `x` (query, gate, low-rank path) of all heads are one matrix,
+    and what can be computed from the weights alone is computed once:
+
+    - the query's mean is subtracted from `V2` instead, so that `V2 relu(V1 x)` is centred;
+    - scale and offset of its normalization and the temperature go into the source prompts;
+    - a gate over two is the sigmoid of one number.
 
     Args:
         modules: Built modules by task for which `shape_of` is the same, at most `CAPACITY`.
@@ -36,21 +40,26 @@ class Heads:
         self.names = list(modules)
         members: list[Any] = list(modules.values())
         attentions = [module.attention for module in members]
-        queries = [attention.query_hidden.kernel for attention in attentions]
-        paths = [module.projection.kernel for module in members if module.projection is not None]
-        gates = [module.gate.kernel for module in members]
-        self._parts = [kernels[0].shape[1] for kernels in (queries, gates, paths) if kernels]
-        of_x = np.concatenate([_stack(k) for k in (queries, gates, paths) if k], axis=-1)
-        # (n, d, q + 2 + p) -> (d, n * (q + 2 + p))
-        self._of_x = tf.Variable(of_x.transpose(1, 0, 2).reshape(of_x.shape[1], -1))
-        self._query = tf.Variable(_stack([a.query_output.kernel for a in attentions]))
-        self._gamma = tf.Variable(_stack([a.query_norm.gamma for a in attentions])[:, None])
-        self._beta = tf.Variable(_stack([a.query_norm.beta for a in attentions])[:, None])
+        gates = _stack([module.gate.kernel for module in members])
+        of_x = [
+            _stack([attention.query_hidden.kernel for attention in attentions]),
+            gates[..., :1] - gates[..., 1:],
+        ]
+        if members[0].projection is not None:
+            of_x.append(_stack([module.projection.kernel for module in members]))
+        self._parts = [kernel.shape[-1] for kernel in of_x]
+        joined = np.concatenate(of_x, axis=-1)  # (n, d, q + 1 + p), for one product (d, n * ...)
+        self._of_x = tf.Variable(joined.transpose(1, 0, 2).reshape(joined.shape[1], -1))
+
+        output = _stack([attention.query_output.kernel for attention in attentions])
+        self._query = tf.Variable(output - output.mean(-1, keepdims=True))
         self._epsilon = attentions[0].query_norm.epsilon
-        temperatures = [np.float32(a.temperature) for a in attentions]
-        temperatures += [np.float32(1)] * (CAPACITY - len(members))
-        sources = source_prompts.T[None] / np.reshape(temperatures, (-1, 1, 1))
-        self._sources = tf.Variable(sources.astype(np.float32))
+        sources = _stack([source_prompts.T / a.temperature for a in attentions])
+        gamma = _stack([attention.query_norm.gamma for attention in attentions])
+        beta = _stack([attention.query_norm.beta for attention in attentions])
+        self._sources = tf.Variable(gamma[:, :, None] * sources)
+        self._offsets = tf.Variable(beta[:, None] @ sources)
+
         self._prompts = tf.Variable(_stack([module.prompt.prompts for module in members]))
         towers = [module.tower for module in members]
         self._tower = [
@@ -65,21 +74,14 @@ class Heads:
     def __call__(self, representation: Representation) -> dict[str, tf.Tensor]:
         """Logits by task, float32 (B, outputs)."""
         x, shared, specific = representation
-        width = sum(self._parts)
-        of_x = tf.reshape(tf.matmul(x, self._of_x), (-1, CAPACITY, width))
+        of_x = tf.reshape(tf.matmul(x, self._of_x), (-1, CAPACITY, sum(self._parts)))
         query, gate, *path = tf.split(tf.transpose(of_x, (1, 0, 2)), self._parts, axis=-1)
         query = tf.matmul(tf.nn.relu(query), self._query)
-        mean = tf.reduce_mean(query, -1, keepdims=True)
-        centred = query - mean
-        variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
-        query = centred * tf.math.rsqrt(variance + self._epsilon) * self._gamma + self._beta
-        weights = softmax(tf.matmul(query, self._sources))
-        gate = softmax(gate)
-        # (n, B, K) * (B, K, h), summed over K one by one: K is a handful.
-        mixed = tf.add_n(
-            [weights[:, :, k, None] * specific[None, :, k] for k in range(specific.shape[1])]
-        )
-        fused = gate[..., :1] * (mixed * self._prompts) + gate[..., 1:] * shared
+        variance = tf.reduce_mean(tf.square(query), -1, keepdims=True)
+        similarity = tf.matmul(query, self._sources) * tf.math.rsqrt(variance + self._epsilon)
+        weights = softmax(similarity + self._offsets)
+        mixed = tf.reduce_sum(weights[..., None] * specific, axis=2)
+        fused = shared + tf.sigmoid(gate) * (mixed * self._prompts - shared)
         outputs = tf.concat([fused, *path], axis=-1)
         for layer, (kernel, bias) in enumerate(self._tower):
             outputs = tf.matmul(outputs, kernel) + bias
