@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mptrec_tf.layers.dropout import PhiloxDropout
@@ -28,6 +29,8 @@ class ExpertBank(keras.layers.Layer):
 
     Input shape: float (B, d), the same input for all experts, or (B, `num_experts`, d), one input
     for each. Output shape: float (B, `num_experts`, `units[-1]`).
+
+    Kernels: (`num_experts`, d, h); the first one (d, `num_experts`, h) where the input is shared.
 
     Example:
 
@@ -74,11 +77,15 @@ class ExpertBank(keras.layers.Layer):
         self.kernels, self.biases = [], []
         fan_in = input_shape[-1]
         for index, width in enumerate(self.units):
+            # Where the experts share their input, their kernels lie side by side.
+            axis = 1 if index == 0 and len(input_shape) == 2 else 0
             self.kernels.append(
                 self.add_weight(
                     name=f"kernel_{index}",
-                    shape=(self.num_experts, fan_in, width),
-                    initializer=_for_each_expert(self.kernel_initializer),
+                    shape=(fan_in, self.num_experts, width)
+                    if axis
+                    else (self.num_experts, fan_in, width),
+                    initializer=_for_each_expert(self.kernel_initializer, axis),
                     regularizer=self.kernel_regularizer,
                 )
             )
@@ -98,14 +105,14 @@ class ExpertBank(keras.layers.Layer):
         return outputs
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
-        _, fan_in, width = kernel.shape
-        if self.num_experts == 1:
-            # On a CPU a batched product of one matrix takes three times as long as a plain one.
-            product = ops.matmul(
-                ops.reshape(inputs, (-1, fan_in)), ops.reshape(kernel, (fan_in, width))
-            )
-            return ops.reshape(product, (-1, 1, width))
-        return ops.einsum("bd,edh->beh" if inputs.ndim == 2 else "bed,edh->beh", inputs, kernel)
+        if inputs.ndim == 2 or self.num_experts == 1:
+            # One plain product. On a CPU a batched one takes several times as long: it copies the
+            # kernels into another order each time.
+            fan_in, width = inputs.shape[-1], kernel.shape[-1]
+            joined = ops.reshape(kernel, (fan_in, self.num_experts * width))
+            product = ops.matmul(ops.reshape(inputs, (-1, fan_in)), joined)
+            return ops.reshape(product, (-1, self.num_experts, width))
+        return ops.einsum("bed,edh->beh", inputs, kernel)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.num_experts, self.units[-1])
@@ -123,19 +130,19 @@ class ExpertBank(keras.layers.Layer):
         }
 
 
-def _for_each_expert(initializer: keras.initializers.Initializer) -> Any:
+def _for_each_expert(initializer: keras.initializers.Initializer, axis: int) -> Any:
     """Initializes each expert's matrix by itself, so that the fan is that of one expert.
 
     A seeded initializer gets another seed for each expert: equal experts would stay equal.
     """
 
     def initialize(shape: tuple[int, ...], dtype: Any = None) -> Any:
-        matrices = []
-        for expert in range(shape[0]):
+        matrices, matrix = [], tuple(np.delete(shape, axis))
+        for expert in range(shape[axis]):
             config = initializer.get_config()
             if isinstance(config.get("seed"), int):
                 config["seed"] += expert
-            matrices.append(initializer.from_config(config)(shape[1:], dtype=dtype))
-        return ops.stack(matrices)
+            matrices.append(initializer.from_config(config)(matrix, dtype=dtype))
+        return ops.stack(matrices, axis=axis)
 
     return initialize

@@ -5,17 +5,18 @@ from typing import Any
 from keras import ops
 
 
-def softmax(logits: Any) -> Any:
-    """Softmax over the last axis, in float32, as elementwise operations.
+def softmax(logits: Any, axis: int = -1) -> Any:
+    """Softmax in float32, as elementwise operations.
 
     On a CPU, TensorFlow's own takes 40 microseconds a call however few the numbers (oneDNN sets it
     up anew), as long as the rest of a gate.
 
     Args:
         logits: Numbers of any shape.
+        axis: The axis over which it sums to 1. Defaults to -1, the last one.
 
     Returns:
-        float32 of the same shape, which sums to 1 over the last axis.
+        float32 of the same shape.
 
     Example:
 
@@ -23,5 +24,5 @@ def softmax(logits: Any) -> Any:
     array([[0.5, 0.5]], dtype=float32)
     """
     logits = ops.cast(logits, "float32")
-    exponents = ops.exp(logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True)))
-    return exponents / ops.sum(exponents, axis=-1, keepdims=True)
+    exponents = ops.exp(logits - ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True)))
+    return exponents / ops.sum(exponents, axis=axis, keepdims=True)

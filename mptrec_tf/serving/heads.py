@@ -1,30 +1,36 @@
 """The added tasks' heads as they are served: those of one shape in one pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import tensorflow as tf
 
+from mptrec_tf.layers import TowerBank
 from mptrec_tf.layers.softmax import softmax
 from mptrec_tf.models import PromptModule
 from mptrec_tf.models.backbone import Representation
 
-CAPACITY = 4
+CAPACITY = 3
 """Heads computed together. Always so many, unused ones zero: the numbers of a head must not depend
 on how many others there are, and a matrix product of another size may round otherwise."""
 
 
 class Heads:
-    """Prompt modules of the same shape, up to `CAPACITY` of them, as one batch of products.
+    """Prompt modules of the same shape, up to `CAPACITY` of them, as a few plain products.
 
-    On a CPU a head alone is some forty small operations, whose overhead is most of its time. Here
-    the weights that read the input `x` (query, gate, low-rank path) of all heads are one matrix,
-    and what can be computed from the weights alone is computed once:
+    On a CPU a head alone is some forty small operations, whose overhead is most of its time, and a
+    batched product of small matrices costs more than one larger product. So all heads share each
+    operation, and what can be computed from the weights alone is computed once. With
+    `r = relu(V1 x)`, `V` being `V2` less the mean of its outputs:
 
-    - the query's mean is subtracted from `V2` instead, so that `V2 relu(V1 x)` is centred;
-    - scale and offset of its normalization and the temperature go into the source prompts;
-    - a gate over two is the sigmoid of one number.
+    - the query `q = V r` is never computed: its variance is `r' (V'V / h) r`, and its products with
+      the source prompts are `(P gamma V / tau) r`;
+    - a gate over two is the sigmoid of one number: `a = sigmoid(x (w_0 - w_1))`;
+    - the tower's first layer is linear in `g`, in each `s_k * p` and in the low-rank path of `x`,
+      so it is applied to them before they are weighted by `1 - a` and `a w_k` and added;
+    - the tower's other layers are block-diagonal matrices.
 
     Args:
         modules: Built modules by task for which `shape_of` is the same, at most `CAPACITY`.
@@ -40,54 +46,73 @@ class Heads:
         self.names = list(modules)
         members: list[Any] = list(modules.values())
         attentions = [module.attention for module in members]
+        width = source_prompts.shape[1]
+        kernels, biases = zip(*(_tower(module.tower) for module in members), strict=True)
+        first = _stack([layers[0] for layers in kernels])  # (n, h + p, u)
+        self._units = first.shape[-1]
         gates = _stack([module.gate.kernel for module in members])
         of_x = [
-            _stack([attention.query_hidden.kernel for attention in attentions]),
-            gates[..., :1] - gates[..., 1:],
+            _side_by_side(_stack([a.query_hidden.kernel for a in attentions])),
+            _side_by_side(gates[..., :1] - gates[..., 1:]),
         ]
         if members[0].projection is not None:
-            of_x.append(_stack([module.projection.kernel for module in members]))
+            path = _stack([module.projection.kernel for module in members])
+            of_x.append(_side_by_side(path @ first[:, width:]))
         self._parts = [kernel.shape[-1] for kernel in of_x]
-        joined = np.concatenate(of_x, axis=-1)  # (n, d, q + 1 + p), for one product (d, n * ...)
-        self._of_x = tf.Variable(joined.transpose(1, 0, 2).reshape(joined.shape[1], -1))
+        self._of_x = _constant(np.concatenate(of_x, axis=-1))
 
         output = _stack([attention.query_output.kernel for attention in attentions])
-        self._query = tf.Variable(output - output.mean(-1, keepdims=True))
-        self._epsilon = attentions[0].query_norm.epsilon
+        output -= output.mean(-1, keepdims=True)
         sources = _stack([source_prompts.T / a.temperature for a in attentions])
         gamma = _stack([attention.query_norm.gamma for attention in attentions])
         beta = _stack([attention.query_norm.beta for attention in attentions])
-        self._sources = tf.Variable(gamma[:, :, None] * sources)
-        self._offsets = tf.Variable(beta[:, None] @ sources)
-
-        self._prompts = tf.Variable(_stack([module.prompt.prompts for module in members]))
-        towers = [module.tower for module in members]
-        self._tower = [
-            (
-                tf.Variable(_stack([bank.kernels[layer][0] for bank in banks])),
-                tf.Variable(_stack([bank.biases[layer] for bank in banks])),
+        gram = output @ output.swapaxes(1, 2) / width
+        similarity = _block_diagonal(output @ (gamma[:, :, None] * sources))
+        # Columns (n, K) become (K, n): what is weighted below has the heads side by side.
+        similarity = similarity.reshape(-1, CAPACITY, len(source_prompts)).swapaxes(1, 2)
+        self._of_query = _constant(
+            np.concatenate(
+                [_block_diagonal(gram), similarity.reshape(len(similarity), -1)], axis=-1
             )
-            for banks in ([t.hidden for t in towers], [t.heads[0] for t in towers])
-            for layer in range(len(banks[0].kernels))
+        )
+        self._offsets = _constant((beta[:, None] @ sources)[:, 0].T)
+        self._epsilon = attentions[0].query_norm.epsilon
+
+        prompts = _stack([module.prompt.prompts[0] for module in members])
+        self._of_shared = _constant(_side_by_side(first[:, :width]))
+        self._of_specific = _constant(_side_by_side(prompts[:, :, None] * first[:, :width]))
+        self._biases = [_constant(np.ravel(_stack(layer))) for layer in zip(*biases, strict=True)]
+        self._later = [
+            _constant(_block_diagonal(_stack(layer)))
+            for layer in list(zip(*kernels, strict=True))[1:]
         ]
 
     def __call__(self, representation: Representation) -> dict[str, tf.Tensor]:
         """Logits by task, float32 (B, outputs)."""
         x, shared, specific = representation
-        of_x = tf.reshape(tf.matmul(x, self._of_x), (-1, CAPACITY, sum(self._parts)))
-        query, gate, *path = tf.split(tf.transpose(of_x, (1, 0, 2)), self._parts, axis=-1)
-        query = tf.matmul(tf.nn.relu(query), self._query)
-        variance = tf.reduce_mean(tf.square(query), -1, keepdims=True)
-        similarity = tf.matmul(query, self._sources) * tf.math.rsqrt(variance + self._epsilon)
-        weights = softmax(similarity + self._offsets)
-        mixed = tf.reduce_sum(weights[..., None] * specific, axis=2)
-        fused = shared + tf.sigmoid(gate) * (mixed * self._prompts - shared)
-        outputs = tf.concat([fused, *path], axis=-1)
-        for layer, (kernel, bias) in enumerate(self._tower):
-            outputs = tf.matmul(outputs, kernel) + bias
-            if layer < len(self._tower) - 1:
-                outputs = tf.nn.relu(outputs)
-        return {name: outputs[position] for position, name in enumerate(self.names)}
+        count, units = specific.shape[1], self._units
+        query, gate, *path = tf.split(tf.matmul(x, self._of_x), self._parts, axis=-1)
+        query = tf.nn.relu(query)
+        of_query = tf.matmul(query, self._of_query)
+        gram, similarity = tf.split(of_query, [self._parts[0], CAPACITY * count], axis=-1)
+        products = tf.reshape(query * gram, (-1, CAPACITY, self._parts[0] // CAPACITY))
+        variance = tf.reduce_sum(products, -1)[:, None]
+        similarity = tf.reshape(similarity, (-1, count, CAPACITY))
+        weights = softmax(similarity * tf.math.rsqrt(variance + self._epsilon) + self._offsets, 1)
+        gate = tf.sigmoid(gate)[:, None]
+        weights = tf.concat([1.0 - gate, gate * weights], axis=1)  # (B, 1 + K, n)
+        of_shared = tf.reshape(tf.matmul(shared, self._of_shared), (-1, 1, CAPACITY, units))
+        flat = tf.reshape(specific, (-1, specific.shape[-1]))
+        of_specific = tf.reshape(tf.matmul(flat, self._of_specific), (-1, count, CAPACITY, units))
+        parts = tf.concat([of_shared, of_specific], axis=1)  # (B, 1 + K, n, u)
+        hidden = tf.reduce_sum(weights[..., None] * parts, axis=1)
+        outputs = tf.reshape(hidden, (-1, CAPACITY * units)) + self._biases[0]
+        for addend in path:
+            outputs += addend
+        for kernel, bias in zip(self._later, self._biases[1:], strict=True):
+            outputs = tf.matmul(tf.nn.relu(outputs), kernel) + bias
+        logits = tf.split(outputs, CAPACITY, axis=-1)
+        return dict(zip(self.names, logits, strict=False))
 
 
 def shape_of(module: PromptModule) -> tuple[Any, ...] | None:
@@ -126,7 +151,28 @@ def group(modules: Mapping[str, PromptModule]) -> tuple[list[dict[str, PromptMod
     return [members for same in groups.values() for members in same], alone
 
 
-def _stack(weights: list[Any]) -> np.ndarray:
-    """(n, ...) with zeros up to `CAPACITY`."""
-    arrays = [np.asarray(weight, np.float32) for weight in weights]
+def _tower(tower: TowerBank) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Kernels and biases of a tower's layers."""
+    banks = [tower.hidden, *tower.heads]
+    kernels = [np.asarray(kernel[0]) for bank in banks for kernel in bank.kernels]
+    return kernels, [np.asarray(bias[0]) for bank in banks for bias in bank.biases]
+
+
+def _stack(weights: Sequence[Any]) -> np.ndarray:
+    """(n, ...) in float64, zeros up to `CAPACITY`."""
+    arrays = [np.asarray(weight, np.float64) for weight in weights]
     return np.stack(arrays + [np.zeros_like(arrays[0])] * (CAPACITY - len(arrays)))
+
+
+def _side_by_side(kernels: np.ndarray) -> np.ndarray:
+    """(n, d, w) as (d, n * w)."""
+    return kernels.transpose(1, 0, 2).reshape(kernels.shape[1], -1)
+
+
+def _block_diagonal(kernels: np.ndarray) -> np.ndarray:
+    """(n, d, w) as (n * d, n * w)."""
+    return scipy.linalg.block_diag(*kernels)
+
+
+def _constant(weights: np.ndarray) -> tf.Variable:
+    return tf.Variable(weights.astype(np.float32), trainable=False)

@@ -10,8 +10,11 @@ def separate(bank, expert, width):
     """One expert as a model of its own, with the same weights."""
     mlp = keras.Sequential([keras.layers.Dense(units, bank.activation) for units in bank.units])
     mlp.build((None, width))
-    pairs = zip(bank.kernels, bank.biases, strict=True)
-    mlp.set_weights([w.numpy()[expert] for pair in pairs for w in pair])
+    weights = []
+    for kernel, bias in zip(bank.kernels, bank.biases, strict=True):
+        side_by_side = kernel.shape[0] == width and kernel.shape[1] == bank.num_experts
+        weights += [np.take(kernel, expert, axis=int(side_by_side)), bias.numpy()[expert]]
+    mlp.set_weights(weights)
     return mlp
 
 
@@ -55,7 +58,7 @@ def test_gradients_equal_central_differences(normal, check_gradient, shape):
 def test_each_expert_is_initialized_for_itself(initializer):
     bank = ExpertBank(4, (50,), kernel_initializer=initializer)
     bank.build((None, 200))
-    kernel = bank.kernels[0].numpy()
+    kernel = bank.kernels[0].numpy().swapaxes(0, 1)  # side by side, as they share their input
     limit = np.sqrt(6 / 200)  # of an expert's fan-in, not of all experts'
     np.testing.assert_allclose(np.abs(kernel).max(axis=(1, 2)), limit, rtol=0.01)
     assert len({matrix.tobytes() for matrix in kernel}) == 4

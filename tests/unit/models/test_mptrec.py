@@ -55,7 +55,9 @@ class Reference:
 
     def perceptron(self, name, index, values, layers):
         for layer in range(layers):
-            kernel = self.weights[f"{name}/kernel_{layer}"][index]
+            side_by_side = name == "backbone/experts" and layer == 0
+            kernel = self.weights[f"{name}/kernel_{layer}"]
+            kernel = np.take(kernel, index, axis=int(side_by_side))
             bias = self.weights[f"{name}/bias_{layer}"][index]
             values = np.maximum(values @ kernel + bias, 0)
         return values

@@ -65,7 +65,8 @@ def test_modules_of_one_shape_are_grouped_in_the_order_in_which_they_came():
     modules["fixed"] = make(attention="fixed")
     modules["shared"] = make(representation="shared")
     groups, alone = group(modules)
-    assert [list(members) for members in groups] == [["t0", "t1", "t2", "t3"], ["t4"], ["wide"]]
+    first = [f"t{n}" for n in range(CAPACITY)]
+    assert [list(members) for members in groups] == [first, [f"t{CAPACITY}"], ["wide"]]
     assert alone == ["fixed", "shared"]
 
 
