@@ -38,8 +38,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from mptrec_tf import FeatureEncoder, MPTRec, make_dataset
 from mptrec_tf.config import Config
 from mptrec_tf.serving import export
-from mptrec_tf.serving.lint import read_meta_graph, served_signatures
-from mptrec_tf.serving.samples import raw_rows, to_examples
+from mptrec_tf.serving.exporting.samples import raw_rows, to_examples
+from mptrec_tf.serving.layout import read_meta_graph, served_signatures
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TASKS = (2, 3, 10)

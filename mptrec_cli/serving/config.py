@@ -150,7 +150,7 @@ def add_model(args: argparse.Namespace) -> None:
     """Adds a model and prints the file."""
     require_writable(args.file.parent)
     start_tensorflow()
-    from mptrec_tf.serving.config_files import edit_models
+    from mptrec_tf.serving.config.files import edit_models
 
     with edit_models(args.file, create=True) as models:
         models.add_model(args.model, args.base_path, args.versions, dict(args.label))
@@ -166,7 +166,7 @@ def show(args: argparse.Namespace) -> None:
 def add_version(args: argparse.Namespace) -> None:
     """Adds a version and prints the file."""
     start_tensorflow()
-    from mptrec_tf.serving.config_files import edit_models
+    from mptrec_tf.serving.config.files import edit_models
 
     with edit_models(args.file) as models:
         models.add_version(args.model, args.version)
@@ -176,7 +176,7 @@ def add_version(args: argparse.Namespace) -> None:
 def set_label(args: argparse.Namespace) -> None:
     """Moves a label and prints the file."""
     start_tensorflow()
-    from mptrec_tf.serving.promotion import move_label
+    from mptrec_tf.serving.config.promotion import move_label
 
     move_label(args.file, args.model, args.label, args.version, asked_servers(args))
     print_models(args.file)
@@ -185,7 +185,7 @@ def set_label(args: argparse.Namespace) -> None:
 def retire(args: argparse.Namespace) -> None:
     """Removes a version and prints the file."""
     start_tensorflow()
-    from mptrec_tf.serving.config_files import edit_models
+    from mptrec_tf.serving.config.files import edit_models
 
     with edit_models(args.file) as models:
         models.retire(args.model, args.version)
@@ -196,8 +196,8 @@ def batching(args: argparse.Namespace) -> None:
     """Writes the batching parameters and prints the file's name."""
     require_writable(args.file.parent)
     start_tensorflow()
-    from mptrec_tf.serving.config_files import write_text
-    from mptrec_tf.serving.server_texts import Batching
+    from mptrec_tf.serving.config.files import write_text
+    from mptrec_tf.serving.config.texts import Batching
 
     parameters = Batching(
         max_batch_size=args.max_batch_size,
@@ -214,8 +214,8 @@ def monitoring(args: argparse.Namespace) -> None:
     """Writes the monitoring file and prints its name."""
     require_writable(args.file.parent)
     start_tensorflow()
-    from mptrec_tf.serving.config_files import write_text
-    from mptrec_tf.serving.server_texts import Monitoring
+    from mptrec_tf.serving.config.files import write_text
+    from mptrec_tf.serving.config.texts import Monitoring
 
     write_text(args.file, Monitoring(args.path).text())
     print_table(["file"], [[args.file]])

@@ -82,7 +82,7 @@ def export(args: argparse.Namespace) -> None:
     start_tensorflow()
     from mptrec_tf.models import load_model
     from mptrec_tf.serving import Manifest, export
-    from mptrec_tf.serving.versions import check_target
+    from mptrec_tf.serving.exporting.versions import check_target
 
     check_target(args.base_path, args.version)
     directory = export(

@@ -83,7 +83,7 @@ def add_label_arguments(parser: argparse.ArgumentParser, servers_required: bool 
 def promote(args: argparse.Namespace) -> None:
     """Promotes a version and prints the file."""
     start_tensorflow()
-    from mptrec_tf.serving.promotion import promote
+    from mptrec_tf.serving.config.promotion import promote
 
     promote(args.file, args.model, args.version, asked_servers(args), args.label)
     print_models(args.file)
@@ -92,7 +92,7 @@ def promote(args: argparse.Namespace) -> None:
 def rollback(args: argparse.Namespace) -> None:
     """Moves a label back and prints the file."""
     start_tensorflow()
-    from mptrec_tf.serving.promotion import rollback
+    from mptrec_tf.serving.config.promotion import rollback
 
     rollback(args.file, args.model, args.version, asked_servers(args), args.label)
     print_models(args.file)
@@ -100,7 +100,7 @@ def rollback(args: argparse.Namespace) -> None:
 
 def asked_servers(args: argparse.Namespace) -> Any:
     """The `Servers` of `--server`; `None`, and a note, if there are none."""
-    from mptrec_tf.serving.model_status import Servers
+    from mptrec_tf.serving.config.status import Servers
 
     if args.server is None:
         text = "no --server was given: whether the version is available has not been checked"
@@ -111,7 +111,7 @@ def asked_servers(args: argparse.Namespace) -> Any:
 
 def print_models(path: pathlib.Path) -> None:
     """Prints a row for each model of a file."""
-    from mptrec_tf.serving.config_files import read_models
+    from mptrec_tf.serving.config.files import read_models
 
     models = read_models(path)
     rows = [

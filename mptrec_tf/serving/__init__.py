@@ -1,7 +1,11 @@
-"""From a trained model to one that is served: export, check, configuration, client."""
+"""From a trained model to one that is served.
 
+`export` writes a version, `check` tries it, `config` tells a server what to serve, `Client` asks
+it, and `mptrec_tf.serving.local.LocalServer` stands in for it in notebooks and tests.
+"""
+
+from mptrec_client import Client
 from mptrec_tf.serving.checking import Finding, check
-from mptrec_tf.serving.exporting import export
-from mptrec_tf.serving.manifest import Manifest
+from mptrec_tf.serving.exporting import Manifest, export
 
-__all__ = ["Finding", "Manifest", "check", "export"]
+__all__ = ["Client", "Finding", "Manifest", "check", "export"]

@@ -18,13 +18,13 @@ from mptrec_tf import (
 )
 from mptrec_tf.config import Config
 from mptrec_tf.serving import Manifest, check, export
-from mptrec_tf.serving.lint import read_meta_graph, served_signatures
-from mptrec_tf.serving.samples import raw_rows, to_examples
-from mptrec_tf.serving.versions import versions
+from mptrec_tf.serving.exporting.samples import raw_rows, to_examples
+from mptrec_tf.serving.exporting.versions import versions
+from mptrec_tf.serving.layout import read_meta_graph, served_signatures
 
 CRASH = """
 import os, pathlib, signal, sys
-import mptrec_tf.serving.exporting as exporting
+import mptrec_tf.serving.exporting.exporter as exporting
 from mptrec_tf import load_model
 
 model, base_path, step = load_model(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]

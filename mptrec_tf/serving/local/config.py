@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.arguments import check_name
+from mptrec_tf.serving.config.arguments import check_name
 
 PLATFORM = "tensorflow"
 

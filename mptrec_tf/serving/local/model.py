@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus as State
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from mptrec_tf.serving.arguments import LARGEST
+from mptrec_tf.serving.config.arguments import LARGEST
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.servable import Servable
 from mptrec_tf.serving.local.warmup import warm_up

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from mptrec_tf.serving.arguments import LARGEST
+from mptrec_tf.serving.config.arguments import LARGEST
 from mptrec_tf.serving.local import predict
 from mptrec_tf.serving.local.core import Core
 from mptrec_tf.serving.local.errors import RequestError, invalid

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import mptrec_tf.serving
@@ -15,7 +14,7 @@ from mptrec_tf import ServingError
 from mptrec_tf.serving import check, export
 from mptrec_tf.serving.cases import read_cases
 
-LOADERS = pathlib.Path(mptrec_tf.serving.__file__).parent / "loaders"
+LOADERS = pathlib.Path(mptrec_tf.serving.__file__).parent / "checking" / "loaders"
 
 
 @pytest.fixture
@@ -68,17 +67,13 @@ def test_the_stored_scores_are_those_of_the_keras_model(exported):
     assert scores == pytest.approx(exported[1]["click"][: len(scores)].tolist(), abs=1e-6)
 
 
-def test_changed_weights_are_found_by_the_scores(version):
+def test_changed_weights_are_found(version):
     (data,) = (version / "variables").glob("variables.data-*")
     content = bytearray(data.read_bytes())
-    reader = tf.train.load_checkpoint(str(version / "variables" / "variables"))
-    name = next(n for n, shape in reader.get_variable_to_shape_map().items() if shape == [4])
-    value = reader.get_tensor(name).tobytes()
-    position = content.index(value)
-    content[position : position + 16] = (reader.get_tensor(name) + 1).tobytes()
+    content[100] ^= 0xFF
     data.write_bytes(content)
-    # The checksum of the tensor no longer fits: the loader itself refuses, which is as good.
-    assert any("differs" in problem or "hecksum" in problem for problem in problems(version))
+    # TensorFlow's own checksum refuses it before any score is compared.
+    assert "hecksum" in problems(version)[0]
 
 
 def test_other_expected_scores_are_found(version):
@@ -174,11 +169,11 @@ def test_what_is_no_saved_model_is_refused(tmp_path):
 
 def test_an_export_that_fails_its_check_is_not_published(model, tmp_path, monkeypatch):
     def spoiled(model, rows):
-        cases = mptrec_tf.serving.cases.make_cases(model, rows)
+        cases = mptrec_tf.serving.exporting.cases.make_cases(model, rows)
         cases[0].outputs["click"]["values"][0] += 1.0
         return cases
 
-    monkeypatch.setattr("mptrec_tf.serving.exporting.make_cases", spoiled)
+    monkeypatch.setattr("mptrec_tf.serving.exporting.exporter.make_cases", spoiled)
     with pytest.raises(
         ServingError, match=r"does not pass its check:\n.*examples: 'click' differs"
     ):

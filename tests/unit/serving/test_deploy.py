@@ -13,7 +13,7 @@ import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
 
 import mptrec_cli
-from mptrec_tf.serving.config_files import edit_models, read_models
+from mptrec_tf.serving.config.files import edit_models, read_models
 from mptrec_tf.serving.local import LocalServer
 
 DEPLOY = pathlib.Path(__file__).parents[3] / "deploy"

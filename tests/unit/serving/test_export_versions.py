@@ -8,7 +8,7 @@ import pytest
 
 from mptrec_tf import DataError, ServingError
 from mptrec_tf.serving import Manifest, export
-from mptrec_tf.serving.versions import publish, staging, versions
+from mptrec_tf.serving.exporting.versions import publish, staging, versions
 
 from .conftest import TASKS
 

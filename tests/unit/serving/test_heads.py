@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mptrec_tf.models import PromptModule
 from mptrec_tf.models.backbone import Representation
-from mptrec_tf.serving.heads import CAPACITY, Heads, group, shape_of
+from mptrec_tf.serving.exporting.heads import CAPACITY, Heads, group, shape_of
 
 ROWS, WIDTH, HIDDEN, SOURCES = 5, 7, 6, 3
 

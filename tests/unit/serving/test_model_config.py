@@ -9,8 +9,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.config_files import edit_models, read_models, write_text
-from mptrec_tf.serving.model_config import ServedModels
+from mptrec_tf.serving.config.files import edit_models, read_models, write_text
+from mptrec_tf.serving.config.models import ServedModels
 
 WRITTEN_BY_HAND = """\
 # Two models, as an engineer would write them.

@@ -10,11 +10,11 @@ import requests
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving import model_status
-from mptrec_tf.serving.config_files import edit_models, read_models
+from mptrec_tf.serving.config import status
+from mptrec_tf.serving.config.files import edit_models, read_models
+from mptrec_tf.serving.config.promotion import move_label, promote, rollback
+from mptrec_tf.serving.config.status import Servers
 from mptrec_tf.serving.local import LocalServer
-from mptrec_tf.serving.model_status import Servers
-from mptrec_tf.serving.promotion import move_label, promote, rollback
 
 State = get_model_status_pb2.ModelVersionStatus
 
@@ -48,7 +48,7 @@ class SlowServer(model_service_pb2_grpc.ModelServiceServicer):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(model_status, "INTERVAL", 0.05)
+    monkeypatch.setattr(status, "INTERVAL", 0.05)
 
 
 @pytest.fixture

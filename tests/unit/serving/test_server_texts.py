@@ -5,7 +5,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf import wrappers_pb2 as wrappers
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.server_texts import Batching, Monitoring
+from mptrec_tf.serving.config.texts import Batching, Monitoring
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 INT64 = f".{wrappers.Int64Value.DESCRIPTOR.full_name}"

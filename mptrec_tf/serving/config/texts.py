@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.arguments import check_whole
+from mptrec_tf.serving.config.arguments import check_whole
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 

@@ -9,16 +9,19 @@ import tensorflow as tf
 
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.samples import Columns, to_arrays, to_examples
-from mptrec_tf.serving.signatures import COLUMNS, ENCODED, EXAMPLES, SERVING_DEFAULT
+from mptrec_tf.serving.exporting.samples import Columns, to_arrays, to_examples
+from mptrec_tf.serving.layout import (
+    COLUMNS,
+    ENCODED,
+    EXAMPLES,
+    MAX_RECORDS,
+    SERVING_DEFAULT,
+    WARMUP_FILE,
+)
 from mptrec_tf.spec import Task
 
-WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 APIS = (SERVING_DEFAULT, COLUMNS, ENCODED, "MultiInference")
 """What is requested beside each task."""
-
-MAX_RECORDS = 1000
-"""A server refuses to load a version with more."""
 
 
 def write_warmup(
@@ -59,17 +62,6 @@ def write_warmup(
             for log in _requests(name, encoder, tasks, _repeat(rows, size)):
                 writer.write(log.SerializeToString(deterministic=True))
     return count
-
-
-def read_warmup(directory: pathlib.Path) -> list[Any]:
-    """The `PredictionLog`s of a version, none if it has no warm-up file."""
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    file = directory / WARMUP_FILE
-    if not file.is_file():
-        return []
-    records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-    return [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
 
 
 def _requests(

@@ -11,18 +11,17 @@ from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models import MPTRec
 from mptrec_tf.models.objectives import prediction
-from mptrec_tf.serving.heads import Heads, group
+from mptrec_tf.serving.exporting.heads import Heads, group
+from mptrec_tf.serving.layout import (
+    COLUMNS,
+    ENCODED,
+    EXAMPLES,
+    HEADS,
+    INPUTS,
+    RESERVED,
+    SERVING_DEFAULT,
+)
 from mptrec_tf.spec import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Task
-
-SERVING_DEFAULT = "serving_default"
-COLUMNS = "columns"
-ENCODED = "encoded"
-HEADS = "heads"
-RESERVED = (SERVING_DEFAULT, COLUMNS, ENCODED, HEADS)
-"""Signatures of every exported model; each other one is named after its task."""
-
-EXAMPLES, INPUTS = "examples", "inputs"
-"""The one input of `serving_default`, and of the task signatures."""
 
 
 class ServedModel:
@@ -39,7 +38,7 @@ class ServedModel:
     "By task" is float32 (B,): the probability of a binary task, the number of a regression task; or
     float32 (B, C), the class probabilities of a multiclass task.
 
-    Saving gives each signature a graph of its own; `mptrec_tf.serving.saved_model` then makes
+    Saving gives each signature a graph of its own; `write_saved_model` then makes
     `serving_default` and all tasks fetch from one, that of `heads`.
 
     Args:
@@ -171,7 +170,7 @@ def encoded_specs(encoder: FeatureEncoder) -> dict[str, tf.TensorSpec]:
 def safe_names(columns: Mapping[str, Any]) -> dict[str, str]:
     """Argument names for columns: TensorFlow allows letters, digits and underscores only.
 
-    The saved signature carries the columns' own names again, see `mptrec_tf.serving.saved_model`.
+    The saved signature carries the columns' own names again, see `write_saved_model`.
     """
     aliases: dict[str, str] = {}
     for column in columns:

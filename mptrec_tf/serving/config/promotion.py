@@ -3,9 +3,9 @@
 import os
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.arguments import check_name
-from mptrec_tf.serving.config_files import edit_models, naming, read_models
-from mptrec_tf.serving.model_status import Servers
+from mptrec_tf.serving.config.arguments import check_name
+from mptrec_tf.serving.config.files import edit_models, naming, read_models
+from mptrec_tf.serving.config.status import Servers
 
 STABLE = "stable"
 """The label that clients ask for unless they take part in a trial."""

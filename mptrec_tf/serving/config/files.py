@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.model_config import ServedModels
+from mptrec_tf.serving.config.models import ServedModels
 
 HEADER = "# Written by `mptrec serving config`, which keeps no comments but this one.\n"
 

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
-from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.saved_model import GRAPH_FILE, METHODS
-from mptrec_tf.serving.signatures import INPUTS, SERVING_DEFAULT
-from mptrec_tf.serving.warmup import MAX_RECORDS, read_warmup
+from mptrec_tf.serving.layout import (
+    INPUTS,
+    MAX_RECORDS,
+    METHODS,
+    SERVING_DEFAULT,
+    read_meta_graph,
+    read_warmup,
+    served_signatures,
+)
 
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
@@ -20,35 +25,6 @@ OUTPUTS = {
     METHODS["classify"]: {"classes": types_pb2.DT_STRING, "scores": types_pb2.DT_FLOAT},
 }
 """The only outputs, with their types, of signatures that are called through Regress, Classify."""
-
-
-def read_meta_graph(directory: pathlib.Path) -> meta_graph_pb2.MetaGraphDef:
-    """The graph that a server loads.
-
-    Args:
-        directory: The SavedModel.
-
-    Raises:
-        ServingError: If there is no SavedModel, or it is broken, or has no graph to serve.
-    """
-    file = directory / GRAPH_FILE
-    if not file.is_file():
-        raise ServingError(f"{directory}: not a SavedModel, it has no {GRAPH_FILE}")
-    try:
-        saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    except DecodeError as error:
-        raise ServingError(f"{file}: broken: {error}") from error
-    for meta_graph in saved.meta_graphs:
-        if "serve" in meta_graph.meta_info_def.tags:
-            return meta_graph
-    raise ServingError(f"{file}: has no graph with the tag 'serve'")
-
-
-def served_signatures(
-    meta_graph: meta_graph_pb2.MetaGraphDef,
-) -> dict[str, meta_graph_pb2.SignatureDef]:
-    """The signatures that are meant to be called, by name."""
-    return {n: d for n, d in meta_graph.signature_def.items() if not n.startswith("__")}
 
 
 def lint(directory: pathlib.Path) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.models import MPTRec
+from mptrec_tf.serving.layout import MANIFEST_FILE
 from mptrec_tf.spec import DataSpec
 from mptrec_tf.spec.parsing import dump
 
-MANIFEST_FILE = "assets.extra/manifest.json"
 LIBRARIES = ("mptrec-tf", "tensorflow", "keras", "numpy")
 
 

@@ -9,14 +9,15 @@ from typing import Any
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ServingError
 from mptrec_tf.models import MPTRec
-from mptrec_tf.serving.cases import make_cases, write_cases
-from mptrec_tf.serving.checking import check
-from mptrec_tf.serving.manifest import Manifest
-from mptrec_tf.serving.samples import made_up_rows, raw_rows
-from mptrec_tf.serving.saved_model import write_saved_model
-from mptrec_tf.serving.signatures import ServedModel
-from mptrec_tf.serving.versions import check_target, publish, staging, versions
-from mptrec_tf.serving.warmup import write_warmup
+from mptrec_tf.serving.cases import write_cases
+from mptrec_tf.serving.checking.checker import check
+from mptrec_tf.serving.exporting.cases import make_cases
+from mptrec_tf.serving.exporting.manifest import Manifest
+from mptrec_tf.serving.exporting.samples import made_up_rows, raw_rows
+from mptrec_tf.serving.exporting.saved_model import write_saved_model
+from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.exporting.versions import check_target, publish, staging, versions
+from mptrec_tf.serving.exporting.warmup import write_warmup
 
 SAMPLE_ROWS = 64
 
@@ -36,7 +37,7 @@ def export(
     The version appears under `base_path` when it is complete and checked: it was loaded by
     TensorFlow's C++ loader in another process, its scores were compared with the model's, and its
     warm-up requests were replayed. Several writers at once get a version each. See
-    `mptrec_tf.serving.signatures.ServedModel` for the signatures.
+    `mptrec_tf.serving.exporting.signatures.ServedModel` for the signatures.
 
     Args:
         model: The model, after stage 1 or stage 2.

@@ -5,20 +5,17 @@ import pathlib
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from mptrec_tf.serving.signatures import (
+from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.layout import (
     COLUMNS,
     ENCODED,
     EXAMPLES,
+    GRAPH_FILE,
     HEADS,
     INPUTS,
+    METHODS,
     SERVING_DEFAULT,
-    ServedModel,
 )
-
-METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "regress", "classify")}
-"""The `method_name` of a signature by API; servers with the strict flag require it."""
-
-GRAPH_FILE = "saved_model.pb"
 
 
 def write_saved_model(served: ServedModel, directory: pathlib.Path) -> None:

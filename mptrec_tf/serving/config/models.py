@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from google.protobuf import text_format
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.arguments import check_base_path, check_name, check_whole
+from mptrec_tf.serving.config.arguments import check_base_path, check_name, check_whole
 
 try:
     from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig

@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mptrec_tf.serving.cases import CASES_FILE, Case, Value, from_value, read_cases, to_value
-from mptrec_tf.serving.lint import lint, read_meta_graph, served_signatures
-from mptrec_tf.serving.signatures import INPUTS
-from mptrec_tf.serving.warmup import read_warmup
+from mptrec_tf.serving.cases import Case, Value, from_value, read_cases, to_value
+from mptrec_tf.serving.checking.lint import lint
+from mptrec_tf.serving.layout import (
+    CASES_FILE,
+    INPUTS,
+    read_meta_graph,
+    read_warmup,
+    served_signatures,
+)
 
 TOLERANCE = 1e-6
 """Largest difference to the Keras model's score, relative for numbers above 1."""

@@ -1,0 +1,71 @@
+"""What an exported version consists of: the names of its signatures and files."""
+
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from mptrec_tf.errors import ServingError
+
+SERVING_DEFAULT = "serving_default"
+COLUMNS = "columns"
+ENCODED = "encoded"
+HEADS = "heads"
+RESERVED = (SERVING_DEFAULT, COLUMNS, ENCODED, HEADS)
+"""Signatures of every exported model; each other one is named after its task."""
+
+EXAMPLES, INPUTS = "examples", "inputs"
+"""The one input of `serving_default`, and of the task signatures."""
+
+METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "regress", "classify")}
+"""The `method_name` of a signature by API; servers with the strict flag require it."""
+
+GRAPH_FILE = "saved_model.pb"
+MANIFEST_FILE = "assets.extra/manifest.json"
+CASES_FILE = "assets.extra/cases.json"
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+
+MAX_RECORDS = 1000
+"""A server refuses to load a version with more."""
+
+
+def read_meta_graph(directory: pathlib.Path) -> meta_graph_pb2.MetaGraphDef:
+    """The graph that a server loads.
+
+    Args:
+        directory: The SavedModel.
+
+    Raises:
+        ServingError: If there is no SavedModel, or it is broken, or has no graph to serve.
+    """
+    file = directory / GRAPH_FILE
+    if not file.is_file():
+        raise ServingError(f"{directory}: not a SavedModel, it has no {GRAPH_FILE}")
+    try:
+        saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    except DecodeError as error:
+        raise ServingError(f"{file}: broken: {error}") from error
+    for meta_graph in saved.meta_graphs:
+        if "serve" in meta_graph.meta_info_def.tags:
+            return meta_graph
+    raise ServingError(f"{file}: has no graph with the tag 'serve'")
+
+
+def served_signatures(
+    meta_graph: meta_graph_pb2.MetaGraphDef,
+) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """The signatures that are meant to be called, by name."""
+    return {n: d for n, d in meta_graph.signature_def.items() if not n.startswith("__")}
+
+
+def read_warmup(directory: pathlib.Path) -> list[Any]:
+    """The `PredictionLog`s of a version, none if it has no warm-up file."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    file = directory / WARMUP_FILE
+    if not file.is_file():
+        return []
+    records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    return [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
