@@ -1,7 +1,8 @@
 """MPT-Rec on the full Census-income data: two tasks together, then a third by prompt tuning.
 
-Writes `stage1.keras`, `model.keras`, `results.json` and `report.html` under `--output`. A run that
-was cut off goes on where it was.
+Writes `stage1.keras`, `model.keras`, `results.json` and `report.html` under `--output`, and both
+stages as versions of a served model under `--output/serving/census`. A run that was cut off goes on
+where it was.
 
     python examples/census_income.py
 """
@@ -13,6 +14,8 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import pandas as pd
+
 from mptrec_tf.config import Config
 from mptrec_tf.evaluation import (
     ablation_table,
@@ -21,6 +24,9 @@ from mptrec_tf.evaluation import (
     two_stage_results,
     write_report,
 )
+from mptrec_tf.models import MPTRec, load_model
+from mptrec_tf.serving import Client, Manifest, export
+from mptrec_tf.serving.local import LocalServer
 from mptrec_tf.training import pretrain, prompt_tune
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -58,7 +64,35 @@ def main() -> None:
     print(f"\n{results_table(results)}")
     if ablation is not None:
         print(f"\n{ablation_table(ablation, config.stage1.model.adversarial or 'none')}")
+    print("\nExporting both stages for TensorFlow Serving")
+    base_path = args.output / "serving" / "census"
+    for version, stage, file in ((1, "stage1", "stage1.keras"), (2, "stage2", "model.keras")):
+        path = export_version(
+            load_model(args.output / file), base_path, version, sources.test, results[stage]["test"]
+        )
+        print(f"  {path}")
+    ask(base_path, sources.test, [*config.stage1.tasks, NEW_TASK])
+
     print(f"\nReport: {args.output / 'report.html'}")
+
+
+def export_version(
+    model: MPTRec, base_path: pathlib.Path, version: int, rows: str, metrics: dict
+) -> pathlib.Path:
+    """Exports a model, unless an earlier run of the demo has done it."""
+    path = base_path / str(version)
+    if path.is_dir() and Manifest.read(path).fingerprint == model.fingerprint():
+        return path
+    return export(model, base_path, version, rows=rows, metrics=metrics)
+
+
+def ask(base_path: pathlib.Path, source: str, tasks: list[str]) -> None:
+    """One request to the newest version, on the local server, over REST."""
+    rows = pd.read_parquet(source)[:3]
+    with LocalServer(base_path) as server, Client(server.rest_url, "census") as client:
+        print(f"\nOne request to the local server, version {client.status()[0].version}:")
+        scores = pd.DataFrame(client.predict(rows))[tasks]
+    print(rows[["age", "sex", "major_occupation_code"]].join(scores).to_string(index=False))
 
 
 if __name__ == "__main__":

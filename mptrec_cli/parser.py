@@ -17,6 +17,8 @@ a run from data to predictions:
       --task education --output runs/census
   mptrec evaluate --config configs/census_income.yaml --model runs/census/model.keras
   mptrec predict --model runs/census/model.keras --input rows.parquet --output predictions.csv
+  mptrec serving export --model runs/census/model.keras --base-path serving/census
+  mptrec serving run serving/census
 
 exit codes:
   0 done; 2 wrong arguments, configuration, data or model; 130 interrupted; 1 anything unexpected

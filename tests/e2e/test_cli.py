@@ -280,6 +280,35 @@ def test_predict_gives_a_column_for_each_class(here, with_device, capsys):
     np.testing.assert_allclose(found["device_tv"] + found["device_phone"], 1, atol=1e-6)
 
 
+def test_export_and_check(here, with_device, capsys):
+    common = ["serving", "export", "--base-path", "serving/shop", "--quiet"]
+    for model, version in (("run/stage1.keras", "1"), ("run/model.keras", "2")):
+        rows = ["--rows", "synthetic-validation.csv"]
+        assert mptrec_cli.main([*common, "--model", model, *rows]) == 0
+        assert capsys.readouterr().out == f"serving/shop/{version}\n"
+        assert mptrec_cli.main(["serving", "check", f"serving/shop/{version}"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) > 10
+        assert all(line.startswith("ok ") for line in lines)
+    assert mptrec_cli.main([*common, "--model", "device/model.keras", "--version", "7"]) == 0
+    assert capsys.readouterr().out == "serving/shop/7\n"
+    manifest = json.loads((here / "serving/shop/7/assets.extra/manifest.json").read_text())
+    assert (manifest["parent_version"], manifest["added_tasks"]) == (2, ["buy", "device"])
+
+
+def test_a_broken_version_fails_the_check(here, added, capsys):
+    export = ["serving", "export", "--model", "run/model.keras", "--base-path", "broken/shop"]
+    assert mptrec_cli.main([*export, "--quiet"]) == 0
+    (here / "broken/shop/1/variables/variables.index").unlink()
+    capsys.readouterr()
+    assert mptrec_cli.main(["serving", "check", "broken/shop/1"]) == 2
+    printed = capsys.readouterr()
+    assert "variables.index is missing" in printed.out
+    assert "mptrec: error: broken/shop/1: 1 of 1 checks failed" in printed.err
+    assert_refused(["serving", "check", "broken/shop"], ["not a SavedModel"], capsys)
+    assert_refused([*export, "--version", "1"], ["already has the version 1"], capsys)
+
+
 def test_a_run_that_is_over_is_not_trained_again(here, trained, capsys):
     before = results(here, "run/stage1-results.json")
     assert mptrec_cli.main(["train", "--config", "config.yaml", "--output", "run"]) == 0

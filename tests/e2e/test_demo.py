@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import mptrec_tf as mpt
 from mptrec_tf.config import Config
+from mptrec_tf.serving import Manifest, check
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OLD, NEW = ("income", "marital"), "education"
@@ -72,6 +73,28 @@ def rows_of(config_file, part):
 def test_the_files_are_there(demo):
     names = {path.name for path in demo[0].iterdir() if path.is_file()}
     assert names == {"stage1.keras", "model.keras", "results.json", "report.html"}
+
+
+def test_both_stages_are_served_as_versions(demo, config_file, results):
+    base_path = demo[0] / "serving" / "census"
+    assert sorted(path.name for path in base_path.iterdir()) == ["1", "2"]
+    first, second = (Manifest.read(base_path / version) for version in "12")
+    assert (first.stage, second.stage, second.parent_version) == (1, 2, 1)
+    assert second.metrics == results["stage2"]["test"]
+    for version in "12":
+        assert not [finding for finding in check(base_path / version) if finding.problem]
+
+
+def test_the_request_shown_has_the_scores_of_the_model(demo, config_file):
+    output, printed = demo
+    lines = printed.split("One request to the local server, version 2:\n")[1].splitlines()[:4]
+    shown = np.array([line.split()[-3:] for line in lines[1:]], float)
+    assert lines[0].split()[-3:] == [*OLD, NEW]
+    model = mpt.load_model(output / "model.keras")
+    rows = rows_of(config_file, "test")[:3]
+    predictions = model.predict(model.encoder.encode(rows), verbose=0)
+    expected = np.column_stack([predictions[task] for task in (*OLD, NEW)])
+    np.testing.assert_allclose(shown, expected, atol=1e-6)
 
 
 def test_the_results_have_every_task_of_every_stage(results):

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
-import tensorflow as tf
 
 from mptrec_tf import (
     CategoricalFeature,
@@ -17,10 +17,9 @@ from mptrec_tf import (
     save_model,
 )
 from mptrec_tf.config import Config
-from mptrec_tf.serving import Manifest, check, export
-from mptrec_tf.serving.exporting.samples import raw_rows, to_examples
+from mptrec_tf.serving import Client, Manifest, check, export
 from mptrec_tf.serving.exporting.versions import versions
-from mptrec_tf.serving.layout import read_meta_graph, served_signatures
+from mptrec_tf.serving.local import LocalServer
 
 CRASH = """
 import os, pathlib, signal, sys
@@ -103,16 +102,14 @@ def test_every_census_test_row_is_served_the_score_of_predict(tmp_path):
     model.compile("adam", jit_compile=False)
     model.fit(make_dataset(sources.validation, encoder, config.tasks[:2]), verbose=0)
     expected = model.predict(encoder.encode(sources.test), batch_size=4096, verbose=0)
-    path = export(model, tmp_path / "census", rows=sources.validation)
-    examples = to_examples(config.features, raw_rows(config.features, sources.test))
-    assert len(examples) == len(expected["income"]) == 49_881
-    signature = served_signatures(read_meta_graph(path))["serving_default"]
-    tf1 = tf.compat.v1
-    with tf1.Session(graph=tf.Graph()) as session:
-        tf1.saved_model.loader.load(session, ["serve"], str(path))
-        fetches = {task: tensor.name for task, tensor in signature.outputs.items()}
-        for start_row in range(0, len(examples), 4096):
-            batch = slice(start_row, start_row + 4096)
-            feeds = {signature.inputs["examples"].name: examples[batch]}
-            for task, scores in session.run(fetches, feeds).items():
-                np.testing.assert_allclose(scores, expected[task][batch], atol=1e-6)
+    export(model, tmp_path / "census", rows=sources.validation)
+    rows = pd.read_parquet(sources.test)
+    assert len(rows) == 49_881
+    with (
+        LocalServer(tmp_path / "census") as server,
+        Client(f"grpc://{server.grpc_address}", "census") as client,
+    ):
+        scores = client.predict(rows, timeout=300)
+    assert set(scores) == {"income", "marital"}
+    for task, values in scores.items():
+        np.testing.assert_allclose(values, expected[task], atol=1e-6)

@@ -16,6 +16,19 @@ COMMANDS = [
     ["add-task"],
     ["evaluate"],
     ["predict"],
+    ["serving", "export"],
+    ["serving", "check"],
+    ["serving", "config", "add-model"],
+    ["serving", "config", "show"],
+    ["serving", "config", "add-version"],
+    ["serving", "config", "set-label"],
+    ["serving", "config", "retire"],
+    ["serving", "config", "batching"],
+    ["serving", "config", "monitoring"],
+    ["serving", "promote"],
+    ["serving", "rollback"],
+    ["serving", "run"],
+    ["serving", "request"],
 ]
 
 LOADED = """\
