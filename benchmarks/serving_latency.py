@@ -8,7 +8,7 @@ on the weights, so they are trained for a moment only), then measures in one run
   of its own, same graph with 3 tasks, same rows;
 - `cold`: the first request after a load with warm-up, against the median.
 
-Writes the figures as JSON and prints them.
+Writes the figures as JSON and as tables.
 
     python benchmarks/serving_latency.py
 """
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="ratios are taken within a round")
     parser.add_argument("--calls", type=int, default=200, help="calls a round, of each kind")
     parser.add_argument("--starts", type=int, default=5, help="servers started for `cold`")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/serving.json"))
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs/serving_latency.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         versions, examples = make_versions(pathlib.Path(directory))
@@ -70,8 +70,8 @@ def main() -> None:
         }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(figures, indent=1) + "\n")
-    print_figures(figures)
-    print(f"\n{args.output}")
+    args.output.with_suffix(".md").write_text(markdown(figures))
+    print(markdown(figures))
 
 
 def make_versions(directory: pathlib.Path) -> tuple[dict[int, pathlib.Path], list[bytes]]:
@@ -235,22 +235,32 @@ def rest_call(url: str, examples: list[bytes]) -> Call:
     return call
 
 
-def print_figures(figures: dict[str, object]) -> None:
-    """A line for each measurement."""
+def markdown(figures: dict) -> str:
+    """The figures as tables, with the command that made them."""
+    lines = [
+        "<!-- Made by `python benchmarks/serving_latency.py`. -->",
+        f"{figures['machine']['cores']} cores, TensorFlow {figures['libraries']['tensorflow']}; "
+        f"medians of {figures['rounds']} rounds of {figures['calls']} calls each; in brackets the "
+        "ratio to the first column, its median and its range over the rounds.",
+    ]
     for part in ("heads", "transport"):
+        names = [name for name in figures[part][0] if name != "batch"]
+        lines += ["", f"| rows | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
         for result in figures[part]:
-            batch = result.pop("batch")
-            for name, figure in result.items():
-                spread = f"{figure['ratio_min']:.2f} to {figure['ratio_max']:.2f}"
-                print(
-                    f"{part:10} batch {batch:3} {name:9} p50 {figure['p50_ms']:6.2f} ms, ratio "
-                    f"{figure['ratio']:.2f} ({spread})"
-                )
-    for result in figures["cold"]:
-        print(
-            f"cold       batch {result['batch']:3} first {result['first_ms']:.2f} ms, p50 after it "
-            f"{result['p50_ms']:.2f} ms, ratio {result['ratio']:.2f}"
-        )
+            cells = [
+                f"{figure['p50_ms']:.2f} ms ({figure['ratio']:.2f}, {figure['ratio_min']:.2f} to "
+                f"{figure['ratio_max']:.2f})"
+                for figure in (result[name] for name in names)
+            ]
+            lines.append(f"| {result['batch']} | {' | '.join(cells)} |")
+    cold = [result["ratio"] for result in figures["cold"]]
+    lines += [
+        "",
+        f"First request of {max(BATCHES)} rows after a load with warm-up, over the median of those "
+        f"that followed: {np.median(cold):.2f}, {min(cold):.2f} to {max(cold):.2f} over "
+        f"{len(cold)} starts.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
