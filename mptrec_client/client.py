@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mptrec_client.connect import connect
 from mptrec_client.errors import ClientError, ServerError, server_error
 from mptrec_client.retry import Deadline, with_retries
 from mptrec_client.rows import did_you_mean, encode_rows, take
@@ -18,7 +19,7 @@ from mptrec_client.served import (
     parse_metadata,
     parse_status,
 )
-from mptrec_client.transport import Transport, connect
+from mptrec_client.transport import Transport
 
 STALE = ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL")
 """Codes of requests that no longer fit, when a version with other inputs or tasks came up."""
