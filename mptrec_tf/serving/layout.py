@@ -61,11 +61,32 @@ def served_signatures(
 
 
 def read_warmup(directory: pathlib.Path) -> list[Any]:
-    """The `PredictionLog`s of a version, none if it has no warm-up file."""
-    from tensorflow_serving.apis import prediction_log_pb2
+    """The `PredictionLog`s of a version, none if it has no warm-up file.
 
+    Args:
+        directory: The SavedModel.
+
+    Raises:
+        ServingError: If `tensorflow-serving-api` is not installed.
+    """
     file = directory / WARMUP_FILE
     if not file.is_file():
         return []
-    records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-    return [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+    log = prediction_log_type()
+    return [log.FromString(r) for r in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()]
+
+
+def prediction_log_type() -> Any:
+    """The message type of warm-up requests.
+
+    Raises:
+        ServingError: If `tensorflow-serving-api` is not installed.
+    """
+    try:
+        from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+    except ImportError as error:
+        raise ServingError(
+            "warm-up requests need the package tensorflow-serving-api: "
+            "pip install 'mptrec-tf[serving]'"
+        ) from error
+    return PredictionLog

@@ -18,6 +18,7 @@ from mptrec_tf.serving.exporting.saved_model import write_saved_model
 from mptrec_tf.serving.exporting.signatures import ServedModel
 from mptrec_tf.serving.exporting.versions import check_target, publish, staging, versions
 from mptrec_tf.serving.exporting.warmup import write_warmup
+from mptrec_tf.serving.layout import prediction_log_type
 
 SAMPLE_ROWS = 64
 
@@ -53,8 +54,9 @@ def export(
         The directory of the new version.
 
     Raises:
-        ServingError: If the version is there already, the target cannot be written to, or the
-            export does not pass its check; nothing is published then.
+        ServingError: If the version is there already, the target cannot be written to, the extra
+            `serving` is not installed, or the export does not pass its check; nothing is published
+            then.
         ModelError: If a task's name is that of another signature.
         DataError: If `rows` do not fit the features.
 
@@ -68,6 +70,7 @@ def export(
     ```
     """
     base_path = check_target(base_path, version)
+    prediction_log_type()  # refused now if it is missing, not after the work
     name = base_path.absolute().name if name is None else name
     features = model.encoder.features
     sample = (

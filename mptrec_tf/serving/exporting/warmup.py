@@ -17,6 +17,7 @@ from mptrec_tf.serving.layout import (
     MAX_RECORDS,
     SERVING_DEFAULT,
     WARMUP_FILE,
+    prediction_log_type,
 )
 from mptrec_tf.spec import Task
 
@@ -67,13 +68,7 @@ def write_warmup(
 def _requests(
     name: str, encoder: FeatureEncoder, tasks: Sequence[Task], rows: Columns
 ) -> Iterator[Any]:
-    try:
-        from tensorflow_serving.apis import prediction_log_pb2
-    except ImportError as error:
-        raise ServingError(
-            "warm-up requests need the package tensorflow-serving-api: "
-            "pip install 'mptrec-tf[serving]'"
-        ) from error
+    prediction_log = prediction_log_type()
     examples = to_examples(encoder.features, rows)
     predict: dict[str, Mapping[str, Any]] = {
         SERVING_DEFAULT: {EXAMPLES: np.array(examples, object)},
@@ -81,18 +76,18 @@ def _requests(
         ENCODED: encoder.encode(rows),
     }
     for signature, inputs in predict.items():
-        log = prediction_log_pb2.PredictionLog()
+        log = prediction_log()
         _address(log.predict_log.request.model_spec, name, signature)
         for alias, array in inputs.items():
             log.predict_log.request.inputs[alias].CopyFrom(tf.make_tensor_proto(array))
         yield log
     parsed = [tf.train.Example.FromString(example) for example in examples]
-    everything = prediction_log_pb2.PredictionLog()
+    everything = prediction_log()
     multi = everything.multi_inference_log.request
     multi.input.example_list.examples.extend(parsed)
     for task in tasks:
         method = "regress" if task.classes is None else "classify"
-        log = prediction_log_pb2.PredictionLog()
+        log = prediction_log()
         request = getattr(log, f"{method}_log").request
         _address(request.model_spec, name, task.name)
         request.input.example_list.examples.extend(parsed)
