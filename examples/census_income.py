@@ -88,7 +88,7 @@ def export_version(
 
 def ask(base_path: pathlib.Path, source: str, tasks: list[str]) -> None:
     """One request to the newest version, on the local server, over REST."""
-    rows = pd.read_parquet(source)[:3]
+    rows = pd.read_parquet(source)[:3].reset_index(drop=True)
     with LocalServer(base_path) as server, Client(server.rest_url, "census") as client:
         print(f"\nOne request to the local server, version {client.status()[0].version}:")
         scores = pd.DataFrame(client.predict(rows))[tasks]
