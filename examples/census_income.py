@@ -15,6 +15,7 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pandas as pd
+import tensorflow as tf
 
 from mptrec_tf.config import Config
 from mptrec_tf.evaluation import (
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
+    tf.get_logger().setLevel("ERROR")
     config = Config.from_yaml(args.config)
     sources = config.data.sources()
 
@@ -91,7 +93,7 @@ def ask(base_path: pathlib.Path, source: str, tasks: list[str]) -> None:
     rows = pd.read_parquet(source)[:3].reset_index(drop=True)
     with LocalServer(base_path) as server, Client(server.rest_url, "census") as client:
         print(f"\nOne request to the local server, version {client.status()[0].version}:")
-        scores = pd.DataFrame(client.predict(rows))[tasks]
+        scores = pd.DataFrame(client.predict(rows))[tasks].round(4)
     print(rows[["age", "sex", "major_occupation_code"]].join(scores).to_string(index=False))
 
 
