@@ -74,7 +74,8 @@ def add_commands(commands: Any) -> None:
 
 def tune(args: argparse.Namespace) -> None:
     """Searches, prints the trials, writes them and the best configuration."""
-    if (args.stage == "stage2") != (args.task is not None and args.model is not None):
+    needed = args.stage == "stage2"
+    if any((option is not None) != needed for option in (args.model, args.task)):
         raise UsageError("--stage stage2 needs --model and --task; stage1 takes neither")
     if args.trials is not None and args.trials < 1:
         raise UsageError(f"--trials must be 1 or more, got {args.trials}")
