@@ -50,7 +50,7 @@ def work(tmp_path_factory):
         rows[task] = (rng.random(900) < 1 / (1 + np.exp(-sign * score))).astype(int)
     rows[:600].to_csv(directory / "train.csv", index=False)
     rows[600:].to_csv(directory / "validation.csv", index=False)
-    (directory / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (directory / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
     return directory
 
 
