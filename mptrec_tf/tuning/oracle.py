@@ -18,7 +18,7 @@ class PatientOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next values; `"status"` is `"STOPPED"` where all were tried."""
+        """The next values; `"status"` is `"STOPPED"` where nothing untried is found."""
         if not self.trials:
             defaults = {hp.name: hp.default for hp in self.hyperparameters.space}
             return {"status": "RUNNING", "values": defaults}

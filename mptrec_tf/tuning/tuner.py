@@ -174,7 +174,7 @@ class StageTuner(keras_tuner.Tuner):
         self._require_success()
         tried = len(self.results())
         if tried < self.max_trials:
-            self.report(f"the search space is exhausted after {tried} trials")
+            self.report(f"nothing untried was found after {tried} trials")
 
     def save(self) -> None:
         self.oracle.save()

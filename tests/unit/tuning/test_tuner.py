@@ -84,7 +84,7 @@ def test_nothing_is_tried_twice_and_a_small_space_is_exhausted(make):
     search.search()
     tried = [json.dumps(values) for values in hypermodel.runs]
     assert len(tried) == len(set(tried)) == 4
-    assert lines[-1] == "the search space is exhausted after 4 trials"
+    assert lines[-1] == "nothing untried was found after 4 trials"
 
 
 def test_a_search_that_is_over_is_not_repeated_but_goes_on_with_more_trials(make):
