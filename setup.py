@@ -26,7 +26,7 @@ EXTRAS = {
         "tensorflow-serving-api>=2.19",
         "tornado>=6.4",
     ],
-    "tuner": ["keras-tuner>=1.4.7", "tensorboard>=2.19"],
+    "tuner": ["keras-tuner>=1.4.7", "matplotlib>=3.8", "tensorboard>=2.19"],
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
     "bench": ["jinja2>=3.1", "lightgbm>=4.3", "matplotlib>=3.8"],
     "docs": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],

@@ -1,9 +1,16 @@
 """What the parsers of several commands share."""
 
+from __future__ import annotations
+
 import argparse
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mptrec_cli.output import UsageError, require_writable
+
+if TYPE_CHECKING:
+    from mptrec_tf.config import Config, Sources
 
 
 def add_command(
@@ -85,6 +92,26 @@ def add_training(parser: argparse.ArgumentParser) -> None:
             help=f"{part} rows instead of those that the configuration names "
             "(default: the configuration's); give --train and --validation together",
         )
+
+
+def check_training(args: argparse.Namespace) -> None:
+    """Checks what `add_training` added, before any work is done.
+
+    Raises:
+        UsageError: If only one of the two parts is given, or the output cannot be written to.
+    """
+    if (args.train is None) != (args.validation is None):
+        raise UsageError("give --train and --validation together")
+    require_writable(args.output)
+
+
+def sources_of(config: Config, args: argparse.Namespace) -> Sources:
+    """The rows that `--train` and `--validation` name, or else the configuration."""
+    from mptrec_tf.config import Sources
+
+    if args.train is not None:
+        return Sources(args.train, args.validation, None)
+    return config.data.sources()
 
 
 def existing_file(text: str) -> pathlib.Path:

@@ -31,9 +31,14 @@ def require_writable(directory: pathlib.Path) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a file of results, NaN as null; it appears under its name when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file; it appears under its name when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

@@ -4,9 +4,9 @@ import argparse
 import importlib.metadata
 from typing import Any
 
-from mptrec_cli import data, evaluation, prediction, serving, training
+from mptrec_cli import data, evaluation, prediction, serving, training, tuning
 
-GROUPS = (data, training, evaluation, prediction, serving)
+GROUPS = (data, training, tuning, evaluation, prediction, serving)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 EPILOG = """\

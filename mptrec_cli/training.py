@@ -9,19 +9,18 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mptrec_cli.arguments import add_command, add_config, add_model, add_training
-from mptrec_cli.output import (
-    UsageError,
-    note,
-    print_metrics,
-    print_table,
-    require_writable,
-    write_json,
+from mptrec_cli.arguments import (
+    add_command,
+    add_config,
+    add_model,
+    add_training,
+    check_training,
+    sources_of,
 )
+from mptrec_cli.output import note, print_metrics, print_table, write_json
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
-    from mptrec_tf.config import Config, Sources
     from mptrec_tf.training import Trained
 
 TRAIN = """\
@@ -78,7 +77,7 @@ def add_commands(commands: Any) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Runs stage 1, prints and writes its validation metrics."""
-    _check_training(args)
+    check_training(args)
     start_tensorflow()
     from mptrec_tf.config import Config
     from mptrec_tf.evaluation import evaluate
@@ -86,7 +85,7 @@ def train(args: argparse.Namespace) -> None:
     from mptrec_tf.training.stages import STAGE1_FILE
 
     config = Config.from_yaml(args.config)
-    sources = _sources(config, args)
+    sources = sources_of(config, args)
     _note_resumption(args.output / "stage1", config.stage1.training.epochs, args.quiet)
     with contextlib.redirect_stdout(sys.stderr):
         trained = pretrain(
@@ -107,7 +106,7 @@ def train(args: argparse.Namespace) -> None:
 
 def add_task(args: argparse.Namespace) -> None:
     """Runs stage 2, prints and writes what it brought and that it left the older tasks alone."""
-    _check_training(args)
+    check_training(args)
     start_tensorflow()
     from mptrec_cli.models import labelled_tasks, load_model_of, prediction_digests
     from mptrec_tf.config import Config
@@ -122,7 +121,7 @@ def add_task(args: argparse.Namespace) -> None:
     old_tasks = [task.name for task in model.tasks]
     if args.task in old_tasks:
         raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
-    sources = _sources(config, args)
+    sources = sources_of(config, args)
     labelled = labelled_tasks(model, sources.validation)
 
     with contextlib.redirect_stdout(sys.stderr):
@@ -175,20 +174,6 @@ def add_task(args: argparse.Namespace) -> None:
     print(f"\nolder tasks: {', '.join(old_tasks)}: identical to the bit")
     print(f"parameters trained: {trainable:,} of {total:,} ({trainable / total:.1%})")
     _print_training(trained, args.output / MODEL_FILE)
-
-
-def _check_training(args: argparse.Namespace) -> None:
-    if (args.train is None) != (args.validation is None):
-        raise UsageError("give --train and --validation together")
-    require_writable(args.output)
-
-
-def _sources(config: Config, args: argparse.Namespace) -> Sources:
-    from mptrec_tf.config import Sources
-
-    if args.train is not None:
-        return Sources(args.train, args.validation, None)
-    return config.data.sources()
 
 
 def _note_resumption(directory: pathlib.Path, epochs: int, quiet: bool) -> None:

@@ -1,15 +1,18 @@
-"""One YAML for a whole run: data, features, tasks, stage 1, stage 2."""
+"""One YAML for a whole run: data, features, tasks, stage 1, stage 2, tuning."""
 
+import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, cast
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mptrec_tf.spec import DataSpec, Feature, Task
 from mptrec_tf.spec.features import Strings
 from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
+from mptrec_tf.spec.space import Parameter
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -159,6 +162,57 @@ class Stage2Config:
     training: TrainingConfig = TrainingConfig()
 
 
+def _check_space(settings: tuple[type, ...], space: dict[str, Parameter]) -> dict[str, Parameter]:
+    """Refuses a key that is no setting of a stage, and a value that its setting does not allow."""
+    owners = {field.name: cls for cls in settings for field in dataclasses.fields(cls)}
+    del owners["monitor"]  # trials that watch different metrics cannot be compared
+    for key, parameter in space.items():
+        if key not in owners:
+            raise ValueError(f"{key!r} cannot be tuned; what can be is {sorted(owners)}")
+        for value in parameter.extremes:
+            try:
+                owners[key](**{key: value})
+            except ValidationError as error:
+                allowed = error.errors()[0]["msg"]
+                raise ValueError(f"{key!r} cannot be {value!r}: {allowed}") from error
+    return space
+
+
+def _space_of(*settings: type) -> AfterValidator:
+    return AfterValidator(functools.partial(_check_space, settings))
+
+
+@dataclass(frozen=True, config=STRICT)
+class TunerConfig:
+    """What `mptrec_tf.tuning` may try.
+
+    Args:
+        trials: Most trials of a search. Defaults to 20.
+        stage1: By name of a setting of `ModelConfig` or `TrainingConfig`: what may be tried for it.
+            All but `monitor` can be tuned. Defaults to nothing.
+        stage2: The same for `ModuleConfig` or `TrainingConfig`. Defaults to nothing.
+
+    Example:
+
+    ```yaml
+    tuner:
+      trials: 20
+      stage1:
+        learning_rate: {kind: float, min: 1e-4, max: 1e-2, log: true}
+        embedding_dim: {kind: int, min: 4, max: 16}
+        expert_units: {kind: choice, values: [[256, 128], [128, 64]]}
+    ```
+    """
+
+    trials: Positive = 20
+    stage1: Annotated[dict[str, Parameter], _space_of(ModelConfig, TrainingConfig)] = Field(
+        default_factory=dict
+    )
+    stage2: Annotated[dict[str, Parameter], _space_of(ModuleConfig, TrainingConfig)] = Field(
+        default_factory=dict
+    )
+
+
 @dataclass(frozen=True, config=STRICT)
 class Config:
     """Everything that a run needs.
@@ -169,6 +223,7 @@ class Config:
         tasks: The tasks of both stages.
         stage1: What is trained first.
         stage2: How new tasks are added.
+        tuner: What tuning may try.
 
     Example:
 
@@ -189,6 +244,7 @@ class Config:
     tasks: Annotated[tuple[Task, ...], Field(strict=False, min_length=1)]
     stage1: Stage1Config
     stage2: Stage2Config = Stage2Config()
+    tuner: TunerConfig = TunerConfig()
 
     @model_validator(mode="after")
     def _check_tasks(self) -> "Config":

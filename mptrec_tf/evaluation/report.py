@@ -5,9 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from mptrec_tf.evaluation.ablation import Form, summarize
+from mptrec_tf.spec.parsing import to_yaml
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
@@ -73,8 +72,8 @@ def write_report(
         "forms": forms,
         "form_used": results["settings"]["stage1"]["model"]["adversarial"] or "none",
         "features": len(settings["features"]),
-        "settings": _yaml({k: v for k, v in settings.items() if k != "features"}),
-        "feature_settings": _yaml(settings["features"]),
+        "settings": to_yaml({k: v for k, v in settings.items() if k != "features"}),
+        "feature_settings": to_yaml(settings["features"]),
     }
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -151,7 +150,3 @@ def _forms(
         )
         for task in tasks
     ]
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=100)

@@ -21,7 +21,8 @@ from mptrec_tf.evaluation.insight import histogram, weights_in_use
 from mptrec_tf.evaluation.metrics import Scored, score
 from mptrec_tf.models import MPTRec, load_model
 from mptrec_tf.spec.parsing import dump
-from mptrec_tf.training.stages import MODEL_FILE, STAGE1_FILE, Trained
+from mptrec_tf.training import Trained
+from mptrec_tf.training.stages import MODEL_FILE, STAGE1_FILE
 
 Predictions = Mapping[str, Scored]
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ MERGE = "tag:yaml.org,2002:merge"
 """The YAML key `<<`, which may be given twice."""
 
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
+FLOAT = "tag:yaml.org,2002:float"
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 T = TypeVar("T")
 
@@ -26,7 +29,8 @@ T = TypeVar("T")
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice instead of keeping the last one.
 
-    Dates stay texts: they are categories and label values, not points in time.
+    Dates stay texts: they are categories and label values, not points in time. `1e-3` is a number,
+    as in YAML 1.2.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -47,6 +51,14 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != TIMESTAMP]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that `_Loader` would otherwise read as a number."""
+
+
+_Dumper.add_implicit_resolver(FLOAT, EXPONENT, list("-+0123456789"))
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Any:
@@ -106,7 +118,21 @@ def dump(value: Any) -> Any:
             for field in dataclasses.fields(value)
             if field.name == "kind" or getattr(value, field.name) != field.default
         }
+    if isinstance(value, Mapping):
+        return {key: dump(item) for key, item in value.items()}
     return [dump(item) for item in value] if isinstance(value, tuple) else value
+
+
+def to_yaml(value: Any) -> str:
+    """Plain data as YAML that `load_yaml` reads back the same."""
+    return yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=None,
+        width=100,
+        allow_unicode=True,
+    )
 
 
 def _describe(problem: Mapping[str, Any], value: Any) -> str:

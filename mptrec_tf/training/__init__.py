@@ -4,15 +4,19 @@ from mptrec_tf.models.freezing import fingerprint
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.training.assignment import PeriodicAssignment
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
-from mptrec_tf.training.stages import Trained, optimizer_for, pretrain, prompt_tune
+from mptrec_tf.training.fitting import StageData, Trained, optimizer_for
+from mptrec_tf.training.stages import pretrain, prompt_tune, stage1_data, stage2_data
 
 __all__ = [
     "PeriodicAssignment",
     "ResumableEarlyStopping",
+    "StageData",
     "Trained",
     "TrainingProgress",
     "fingerprint",
     "optimizer_for",
     "pretrain",
     "prompt_tune",
+    "stage1_data",
+    "stage2_data",
 ]

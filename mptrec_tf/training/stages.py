@@ -3,53 +3,23 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import tensorflow as tf
 
-from mptrec_tf.config import Config, Sources, TrainingConfig
-from mptrec_tf.data import FeatureEncoder, check_same_features, make_dataset
-from mptrec_tf.data.datasets import (
-    Rows,
-    dataset_of_arrays,
-    encode_rows,
-    read_through,
-    summarize,
-    with_ids,
-)
+from mptrec_tf.config import Config, Sources
+from mptrec_tf.data import FeatureEncoder, check_same_features
+from mptrec_tf.data.datasets import encode_rows
+from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.readers import Source
-from mptrec_tf.errors import SpecError
+from mptrec_tf.errors import ModelError
 from mptrec_tf.models import MPTRec, save_model
-from mptrec_tf.models.objectives import TaskMetrics
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
-from mptrec_tf.training.assignment import PeriodicAssignment
-from mptrec_tf.training.checkpoint import ResumableEarlyStopping
+from mptrec_tf.training.fitting import StageData, Trained, fit_stage, objective_of
 
 STAGE1_FILE = "stage1.keras"
 MODEL_FILE = "model.keras"
-EVALUATION_BATCH = 4096
-
-
-class Trained(NamedTuple):
-    """A stage that is done.
-
-    Attributes:
-        model: The model, with the weights of its best epoch.
-        epochs: Metrics and seconds of each epoch.
-        best_epoch: Number of the best epoch, from 0.
-    """
-
-    model: MPTRec
-    epochs: list[dict[str, float]]
-    best_epoch: int
-
-    @property
-    def seconds(self) -> float:
-        """How long the epochs took, those of an interrupted run included."""
-        return sum(epoch["seconds"] for epoch in self.epochs)
 
 
 def pretrain(
@@ -80,20 +50,16 @@ def pretrain(
         DataError: If the data do not fit the spec.
     """
     directory = pathlib.Path(directory)
-    tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
-    monitor = _monitor(config.stage1.training, tasks)
-    encoder = FeatureEncoder(config.features).adapt(sources.train, progress=bool(verbose))
-    keras.utils.set_random_seed(seed)
-    model = MPTRec(encoder, tasks, **dataclasses.asdict(config.stage1.model), seed=seed)
-    identity = {
-        "features": dump(config.features),
-        "tasks": dump(tasks),
-        "model": dump(config.stage1.model),
-    }
-    trained = _train(
-        model, tasks, config, config.stage1.training, monitor, sources, directory / "stage1",
-        identity, seed, verbose,
-    )  # fmt: skip
+    data = stage1_data(config, sources, progress=bool(verbose))
+    trained = fit_stage(
+        stage1_model(config, data.encoder, seed),
+        config.stage1.training,
+        data,
+        directory / "stage1",
+        identity=stage1_identity(config),
+        seed=seed,
+        verbose=verbose,
+    )
     save_model(trained.model, directory / STAGE1_FILE)
     return trained
 
@@ -130,128 +96,123 @@ def prompt_tune(
         DataError: If the data do not fit the spec.
     """
     directory = pathlib.Path(directory)
-    task = config.spec.task(task_name)
-    monitor = _monitor(config.stage2.training, (task,))
-    check_same_features(model.encoder, config.spec, "the model")
-    identity = {
-        "base": model.fingerprint(),
-        "task": dump(task),
-        "module": dump(config.stage2.module),
-    }
-    keras.utils.set_random_seed(seed)
-    model.add_task(task, **dataclasses.asdict(config.stage2.module), seed=seed)
-    trained = _train(
-        model, (task,), config, config.stage2.training, monitor, sources,
-        directory / f"stage2-{task_name}", identity, seed, verbose,
-    )  # fmt: skip
+    data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
+    identity = stage2_identity(config, model, task_name)
+    add_module(config, model, task_name, seed)
+    trained = fit_stage(
+        model,
+        config.stage2.training,
+        data,
+        directory / f"stage2-{task_name}",
+        identity=identity,
+        seed=seed,
+        verbose=verbose,
+    )
     save_model(trained.model, directory / MODEL_FILE)
     return trained
 
 
-def _monitor(training: TrainingConfig, tasks: Sequence[Task]) -> str:
-    """The metric that early stopping watches, refused before any work if the tasks lack it."""
-    names = [metric.name for metric in TaskMetrics(list(tasks)).all]
-    if any(task.kind == "binary" for task in tasks):
-        names.append("mean_auc")
-    if training.monitor is None:
-        return "mean_auc" if "mean_auc" in names else "loss"
-    if training.monitor not in names:
-        raise SpecError(
-            f"monitor: the tasks {[task.name for task in tasks]} have no metric "
-            f"{training.monitor!r}; theirs are {sorted(names)}"
-        )
-    return training.monitor
-
-
-def _train(
-    model: MPTRec,
-    tasks: Sequence[Task],
-    config: Config,
-    training: TrainingConfig,
-    monitor: str,
-    sources: Sources,
-    directory: pathlib.Path,
-    identity: dict[str, Any],
-    seed: int,
-    verbose: int | str,
-) -> Trained:
-    periodic = model.tuned_task is None and config.stage1.model.adversarial == "periodic"
-    (train, rows), (validation, validation_rows) = (
-        _dataset(part, model, tasks, config, size, shuffle, seed, shuffle and periodic, verbose)
-        for part, size, shuffle in (
-            (sources.train, training.batch_size, True),
-            (sources.validation, EVALUATION_BATCH, False),
-        )
-    )
-    steps = int(train.cardinality())
-    model.compile(
-        optimizer_for(training, steps * training.epochs),
-        jit_compile=training.jit_compile,
-        steps_per_execution=training.steps_per_execution,
-    )
-    checkpoint = ResumableEarlyStopping(
-        directory,
-        f"val_{monitor}",
-        "min" if monitor.endswith(("loss", "rmse")) else "max",
-        training.patience,
-        identity=identity
-        | {
-            "training": dump(training),
-            "seed": seed,
-            "rows": rows.digest,
-            "validation rows": validation_rows.digest,
-        },
-    )
-    model.fit(
-        train,
-        validation_data=validation,
-        epochs=training.epochs,
-        callbacks=[checkpoint, *([PeriodicAssignment(train, seed=seed)] if periodic else [])],
-        verbose=verbose,
-    )
-    return Trained(model, checkpoint.epochs, checkpoint.best_epoch)
-
-
-def _dataset(
-    source: Source,
-    model: MPTRec,
-    tasks: Sequence[Task],
-    config: Config,
-    batch_size: int,
-    shuffle: bool,
-    seed: int,
-    with_example_ids: bool,
-    verbose: int | str,
-) -> tuple[tf.data.Dataset, Rows]:
-    if not config.data.stream:
-        arrays = encode_rows(source, model.encoder, tasks, progress=bool(verbose))
-        rows = summarize([arrays])
-        arrays = with_ids(arrays) if with_example_ids else arrays
-        return dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed), rows
-    # Checked as a whole first: an error in the last file should not cost the epoch before it.
-    rows = read_through(source, model.encoder, tasks)
-    dataset = make_dataset(
-        source, model.encoder, tasks, batch_size=batch_size, shuffle=shuffle, seed=seed, stream=True
-    )
-    batches = -(-rows.number // batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)), rows
-
-
-def optimizer_for(training: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW with a linear warm-up and a cosine decay to 0 over all steps.
+def stage1_data(config: Config, sources: Sources, *, progress: bool = False) -> StageData:
+    """Learns the encoding from the training rows and reads what stage 1 is trained on.
 
     Args:
-        training: Rate, warm-up and weight decay.
-        steps: Optimizer steps in the whole training.
+        config: The configuration.
+        sources: Training and validation rows.
+        progress: Whether to show progress bars. Defaults to `False`.
 
-    Returns:
-        A new optimizer.
+    Raises:
+        SpecError: If early stopping is to watch a metric that the tasks do not have.
+        DataError: If the data do not fit the spec.
     """
-    warmup = int(training.warmup * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else training.learning_rate,
-        max(steps - warmup, 1),
-        warmup_target=training.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)
+    tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
+    objective_of(config.stage1.training, tasks)
+    encoder = FeatureEncoder(config.features).adapt(sources.train, progress=progress)
+    return _read(config, sources, encoder, tasks, progress)
+
+
+def stage2_data(
+    config: Config, model: MPTRec, task_name: str, sources: Sources, *, progress: bool = False
+) -> StageData:
+    """Reads what a new task is trained on, as the model encodes it.
+
+    Args:
+        config: The configuration.
+        model: The model that is to get the task.
+        task_name: The new task.
+        sources: Training and validation rows.
+        progress: Whether to show progress bars. Defaults to `False`.
+
+    Raises:
+        ModelError: If the model has that task already.
+        SpecError: If there is no such task or metric, or the model was made from other features.
+        DataError: If the data do not fit the spec.
+    """
+    task = config.spec.task(task_name)
+    objective_of(config.stage2.training, (task,))
+    check_same_features(model.encoder, config.spec, "the model")
+    if task_name in {known.name for known in model.tasks}:
+        raise ModelError(f"the model already has a task {task_name!r}")
+    return _read(config, sources, model.encoder, (task,), progress)
+
+
+def stage1_model(config: Config, encoder: FeatureEncoder, seed: int = 0) -> MPTRec:
+    """The model of `config.stage1`, initialized, not compiled.
+
+    Args:
+        config: The configuration.
+        encoder: An adapted encoder of its features.
+        seed: Seed of weights and dropout. Defaults to 0.
+    """
+    tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
+    keras.utils.set_random_seed(seed)
+    return MPTRec(encoder, tasks, **dataclasses.asdict(config.stage1.model), seed=seed)
+
+
+def add_module(config: Config, model: MPTRec, task_name: str, seed: int = 0) -> None:
+    """Adds a task with the module of `config.stage2` to a trained model, in place.
+
+    Args:
+        config: The configuration.
+        model: The model.
+        task_name: The new task.
+        seed: Seed of weights and dropout. Defaults to 0.
+
+    Raises:
+        ModelError: If the model has that task already, or was not trained.
+    """
+    keras.utils.set_random_seed(seed)
+    module = dataclasses.asdict(config.stage2.module)
+    model.add_task(config.spec.task(task_name), **module, seed=seed)
+
+
+def stage1_identity(config: Config) -> dict[str, Any]:
+    """What stage 1 trains, as plain data, beyond training and rows."""
+    return {
+        "features": dump(config.features),
+        "tasks": dump(config.spec.with_tasks(*config.stage1.tasks).tasks),
+        "model": dump(config.stage1.model),
+    }
+
+
+def stage2_identity(config: Config, model: MPTRec, task_name: str) -> dict[str, Any]:
+    """What stage 2 trains on top of a model, as plain data, beyond training and rows."""
+    return {
+        "base": model.fingerprint(),
+        "task": dump(config.spec.task(task_name)),
+        "module": dump(config.stage2.module),
+    }
+
+
+def _read(
+    config: Config,
+    sources: Sources,
+    encoder: FeatureEncoder,
+    tasks: tuple[Task, ...],
+    progress: bool,
+) -> StageData:
+    def rows(source: Source) -> EncodedRows:
+        if config.data.stream:
+            return RowsInFiles(source, encoder, tasks)
+        return RowsInMemory(encode_rows(source, encoder, tasks, progress=progress))
+
+    return StageData(encoder, tasks, rows(sources.train), rows(sources.validation))

@@ -14,6 +14,7 @@ COMMANDS = [
     ["data", "convert"],
     ["train"],
     ["add-task"],
+    ["tune"],
     ["evaluate"],
     ["predict"],
     ["serving", "export"],
@@ -81,6 +82,9 @@ def test_help_shows_defaults(command, capsys):
         (["train", "--config", "absent.yaml", "--output", "out"], 2),
         (["train", "--config", __file__, "--output", f"{__file__}/out"], 2),
         (["train", "--config", __file__, "--output", "out", "--train", "a.csv"], 2),
+        (["tune", "--config", __file__, "--output", "out", "--stage", "stage2"], 2),
+        (["tune", "--config", __file__, "--output", "out", "--task", "buy"], 2),
+        (["tune", "--config", __file__, "--output", "out", "--trials", "0"], 2),
         (["predict", "--model", __file__, "--input", "a.csv", "--output", "p.xlsx"], 2),
     ],
 )
@@ -127,6 +131,7 @@ def test_wrong_arguments_are_named(arguments, offender, capsys):
         ["train", "--config", __file__, "--output", f"{__file__}/out"],
         ["add-task", "--config", __file__, "--model", __file__, "--task", "a"]
         + ["--output", f"{__file__}/out"],
+        ["tune", "--config", __file__, "--output", f"{__file__}/out"],
         ["evaluate", "--config", __file__, "--model", __file__, "--json", f"{__file__}/out/e.json"],
         ["predict", "--model", __file__, "--input", "a.csv", "--output", f"{__file__}/out/p.csv"],
         ["data", "convert", "a.csv", f"{__file__}/out/b.parquet"],
