@@ -1,5 +1,4 @@
-# Everything runs in a private environment, .venv, made from requirements/base.txt. The same versions
-# together with TFX, which needs a C compiler to install, are in requirements/tfx.txt.
+# Everything runs in a private environment, .venv, made from requirements/locked.txt.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,13 +35,10 @@ format: $(READY)  ## Format the code
 ablation: $(READY)  ## Every form of the adversarial part, several seeds (about 40 minutes)
 	$(BIN)/python benchmarks/adversarial_ablation.py
 
-RESOLVE = $(BIN)/uv pip compile --quiet --override requirements/overrides.txt --generate-hashes \
-  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url
-
-lock: $(READY)  ## Resolve the two lock files anew; versions that still fit stay
-	$(RESOLVE) setup.py requirements/tfx.in --all-extras --output-file requirements/tfx.txt
-	$(RESOLVE) setup.py --extra bench --extra dev --extra docs --extra report --extra serving \
-	  --extra tuner --constraint requirements/tfx.txt --output-file requirements/base.txt
+lock: $(READY)  ## Resolve the lock file anew; versions that still fit stay
+	$(BIN)/uv pip compile --quiet --override requirements/overrides.txt --generate-hashes \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
+	  setup.py requirements/beside.in --all-extras --output-file requirements/locked.txt
 
 wheel: $(READY)  ## Build a wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
@@ -51,11 +47,11 @@ clean:  ## Remove the environment and what runs wrote
 	rm -rf $(VENV) runs build dist
 
 # uv installs in half a minute what takes pip five; where it cannot reach the index, pip does it.
-$(READY): requirements/base.txt requirements/uv.txt setup.py
+$(READY): requirements/locked.txt requirements/uv.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/uv.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps \
-	  --require-hashes --requirement requirements/base.txt \
-	  || $(BIN)/python -m pip install --no-deps --require-hashes --requirement requirements/base.txt
+	  --require-hashes --requirement requirements/locked.txt \
+	  || $(BIN)/python -m pip install --no-deps --require-hashes --requirement requirements/locked.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
