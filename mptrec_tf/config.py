@@ -1,4 +1,4 @@
-"""One YAML for a whole run: data, features, tasks, stage 1, stage 2, tuning."""
+"""One YAML for a whole run: data, features, tasks, stage 1, stage 2, tuning, pipelines."""
 
 import dataclasses
 import functools
@@ -9,6 +9,8 @@ from typing import Annotated, Literal, NamedTuple, cast
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from mptrec_tf.errors import SpecError
+from mptrec_tf.pipeline_config import METRICS, PipelineConfig
 from mptrec_tf.spec import DataSpec, Feature, Task
 from mptrec_tf.spec.features import Strings
 from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
@@ -36,7 +38,8 @@ class DataConfig:
     Args:
         dataset: `"census-income"`, downloaded where needed. Defaults to `None`.
         train: File, files or glob pattern (CSV, TSV, Parquet, TFRecord) with the training rows.
-        validation: The same for the rows that early stopping looks at.
+        validation: The same for the rows that early stopping looks at. May only be left out where
+            `pipeline.split` parts the rows of `train`.
         test: The same for the rows that are scored once, at the end. Defaults to `None`.
         stream: Whether to read the files in every epoch instead of holding the encoded rows in
             memory. Defaults to `False`.
@@ -53,7 +56,7 @@ class DataConfig:
         files = [self.train, self.validation, self.test]
         if self.dataset is not None and any(part is not None for part in files):
             raise ValueError("give dataset, or train and validation, not both")
-        if self.dataset is None and (self.train is None or self.validation is None):
+        if self.dataset is None and self.train is None:
             raise ValueError("give dataset, or train and validation")
         return self
 
@@ -63,7 +66,11 @@ class DataConfig:
             from mptrec_tf.data import census_income
 
             return Sources(*map(str, census_income.get()))
-        return Sources(cast(Files, self.train), cast(Files, self.validation), self.test)
+        if self.validation is None:
+            raise SpecError(
+                "data.validation: needed here; only the pipelines part data.train themselves"
+            )
+        return Sources(cast(Files, self.train), self.validation, self.test)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -224,6 +231,7 @@ class Config:
         stage1: What is trained first.
         stage2: How new tasks are added.
         tuner: What tuning may try.
+        pipeline: What the TFX pipelines need beyond that.
 
     Example:
 
@@ -245,10 +253,29 @@ class Config:
     stage1: Stage1Config
     stage2: Stage2Config = Stage2Config()
     tuner: TunerConfig = TunerConfig()
+    pipeline: PipelineConfig = PipelineConfig()
 
     @model_validator(mode="after")
     def _check_tasks(self) -> "Config":
         self.spec.with_tasks(*self.stage1.tasks)
+        for threshold in self.pipeline.thresholds:
+            task = self.spec.task(threshold.task)
+            if threshold.metric not in METRICS[task.kind]:
+                raise ValueError(
+                    f"pipeline.thresholds: the {task.kind} task {task.name!r} has no metric "
+                    f"{threshold.metric!r}; it has {list(METRICS[task.kind])}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> "Config":
+        parted = self.data.dataset is not None or self.data.validation is not None
+        if parted == (self.pipeline.split is not None):
+            raise ValueError(
+                "give data.validation, or pipeline.split to part the rows of data.train, not both"
+                if parted
+                else "give data.validation, or pipeline.split to part the rows of data.train"
+            )
         return self
 
     @property
