@@ -19,3 +19,7 @@ class ModelError(MPTRecError):
 
 class ServingError(MPTRecError):
     """An exported model, its version, or a server's configuration cannot be served as it is."""
+
+
+class PipelineError(MPTRecError):
+    """A pipeline cannot run, or must not go on; the message says what stopped it."""
