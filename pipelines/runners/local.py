@@ -63,13 +63,15 @@ def run(
     Raises:
         MPTRecError: If a component failed: of the class that the component raised, with its name
             before the message. A `PipelineError` for anything else, with the name of the log.
-        PipelineError: If another run is at work.
+        PipelineError: If another run is at work, or the server of ML Metadata does not answer.
     """
     connection = pipeline.metadata_connection_config
-    if directory is None:
-        if not connection.HasField("sqlite"):
-            raise ValueError("give directory: ML Metadata is not in a SQLite file here")
+    if not connection.HasField("sqlite"):
+        Store(connection)
+    elif directory is None:
         directory = os.path.dirname(connection.sqlite.filename_uri)
+    if directory is None:
+        raise ValueError("give directory: ML Metadata is not in a SQLite file here")
     log_directory = os.path.dirname(os.path.abspath(log_file))
     os.makedirs(log_directory, exist_ok=True)
     with one_run(directory, pipeline.pipeline_info.pipeline_name), logs_to(log_file) as terminal:
