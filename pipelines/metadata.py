@@ -45,7 +45,7 @@ def connection(
     """
     result = metadata_store_pb2.ConnectionConfig()
     if config.metadata is None:
-        result.sqlite.filename_uri = os.path.abspath(os.path.join(directory, FILE))
+        result.sqlite.filename_uri = absolute(os.path.join(directory, FILE))
         result.sqlite.connection_mode = result.sqlite.READWRITE_OPENCREATE
         return result
     url = urllib.parse.urlsplit(config.metadata)
@@ -65,6 +65,16 @@ def connection(
         server.host, server.port, server.dbname = url.hostname, str(port), database
         server.user, server.password = user, password
     return result
+
+
+def push_directory(config: PipelineConfig, directory: str | os.PathLike[str]) -> str:
+    """Directory of the served versions: `push_to`, or `serving/NAME` in the output directory."""
+    return absolute(config.push_to or os.path.join(directory, "serving", config.name))
+
+
+def absolute(uri: str) -> str:
+    """A path from the root; the URI of a remote store as it is."""
+    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
 
 
 @dataclass(frozen=True)
@@ -174,6 +184,11 @@ class PushedModel:
     model: Artifact
     artifact: Artifact
 
+    @property
+    def push_to(self) -> str:
+        """Directory of the served versions."""
+        return absolute(os.path.dirname(self.directory.rstrip("/")))
+
 
 class Store:
     """Read-only questions to ML Metadata.
@@ -256,11 +271,11 @@ class Store:
         """The executions that read an artifact, the oldest first."""
         return self._of_events(artifact, INPUTS)
 
-    def pushed_models(self, name: str | None = None) -> list[PushedModel]:
+    def pushed_models(self, push_to: str | None = None) -> list[PushedModel]:
         """All versions that were pushed, the oldest first.
 
         Args:
-            name: `pipeline.name`, where several share a store. Defaults to `None`: of any name.
+            push_to: Directory of the served versions. Defaults to `None`: any.
         """
         pushed = []
         for found in self._store.get_artifacts_by_type("PushedModel"):
@@ -268,27 +283,29 @@ class Store:
             if artifact.properties.get("pushed") != 1:
                 continue
             pusher = self.producers(artifact)[0]
-            # Names of tasks have no hyphen: what follows the last one is the task, or "pretrain".
-            if name is None or pusher.pipeline.rpartition("-")[0] == name:
-                pushed.append(
-                    PushedModel(
-                        version=int(artifact.properties["pushed_version"]),
-                        directory=artifact.properties["pushed_destination"],
-                        pushed=artifact.created,
-                        pipeline=pusher.pipeline,
-                        model=pusher.inputs["model"][0],
-                        artifact=artifact,
-                    )
-                )
+            model = PushedModel(
+                version=int(artifact.properties["pushed_version"]),
+                directory=artifact.properties["pushed_destination"],
+                pushed=artifact.created,
+                pipeline=pusher.pipeline,
+                model=pusher.inputs["model"][0],
+                artifact=artifact,
+            )
+            if push_to is None or model.push_to == absolute(push_to):
+                pushed.append(model)
         return sorted(pushed, key=lambda model: (model.pushed, model.artifact.id))
 
-    def pushed_version(self, version: int, name: str | None = None) -> PushedModel:
+    def pushed_version(self, version: int, push_to: str | None = None) -> PushedModel:
         """A pushed version by its number.
 
+        Args:
+            version: The number.
+            push_to: Directory of the served versions. Defaults to `None`: any.
+
         Raises:
-            PipelineError: If it was not pushed, or under several names.
+            PipelineError: If it was not pushed, or to several directories.
         """
-        models = self.pushed_models(name)
+        models = self.pushed_models(push_to)
         found = [model for model in models if model.version == version]
         if not found:
             versions = sorted({model.version for model in models})
@@ -296,54 +313,55 @@ class Store:
                 f"{self.place}: no version {version} was pushed; "
                 + (f"there are {versions}" if versions else "none has been pushed yet")
             )
-        names = sorted({model.pipeline.rpartition("-")[0] for model in found})
-        if len(names) > 1:
+        places = sorted({model.push_to for model in found})
+        if len(places) > 1:
             raise PipelineError(
-                f"{self.place}: several models have a version {version}: {names}; "
+                f"{self.place}: a version {version} was pushed to each of {places}; "
                 "give the configuration of the one that is meant"
             )
         return found[-1]
 
-    def last_pushed(self, name: str) -> PushedModel:
-        """The version of a model that was pushed last, made sure to be there still.
+    def last_pushed(self, push_to: str) -> PushedModel:
+        """The version that was pushed last, made sure to be there still.
 
         Args:
-            name: `pipeline.name`.
+            push_to: Directory of the served versions.
 
         Raises:
             PipelineError: If none was pushed, or its files were deleted.
         """
-        models = self.pushed_models(name)
+        models = self.pushed_models(push_to)
         if not models:
             raise PipelineError(
-                f"{self.place}: no model {name!r} has been pushed yet; run the stage pretrain first"
+                f"{self.place}: no model has been pushed to {push_to} yet; run the stage pretrain "
+                "first"
             )
         last = models[-1]
         for uri in (last.directory, last.model.uri):
             if not _is_there(uri):
                 raise PipelineError(
-                    f"version {last.version} of {name!r} was pushed last, but {uri} is not there "
+                    f"version {last.version} was pushed last to {push_to}, but {uri} is not there "
                     "any more; bring it back, choose another base, or push a new version"
                 )
         return last
 
-    def find_model(self, reference: str, name: str) -> Artifact:
+    def find_model(self, reference: str, push_to: str) -> Artifact:
         """The model that a text stands for.
 
         Args:
             reference: The number of a pushed version such as `"3"`, `"id:"` with the number of a
                 Model artifact, or the URI of one.
-            name: `pipeline.name`, to which versions belong.
+            push_to: Directory of the served versions, to which versions belong.
 
         Raises:
             PipelineError: If there is no such model, or its files were deleted.
         """
         if reference.isdecimal():
-            model = self.pushed_version(int(reference), name).model
+            model = self.pushed_version(int(reference), push_to).model
         elif reference.removeprefix("id:").isdecimal():
             model = self.model_by_id(int(reference.removeprefix("id:")))
         else:
-            found = self._store.get_artifacts_by_uri(reference.rstrip("/"))
+            found = self._store.get_artifacts_by_uri(absolute(reference))
             models = [_artifact(artifact) for artifact in found if artifact.type == "Model"]
             if not models:
                 raise PipelineError(

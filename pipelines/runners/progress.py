@@ -11,6 +11,8 @@ from typing import TextIO
 from pipelines.metadata import Execution
 
 STDERR = 2
+ROWS = "rows:"
+"""Begin of the property with the number of rows, followed by the split."""
 
 
 @contextlib.contextmanager
@@ -108,7 +110,7 @@ class Progress:
 
 
 def _rows(execution: Execution) -> str:
-    """The rows of what was made, where its maker counted them in the property `rows`."""
+    """The rows of what was made, where its maker counted them split by split."""
     artifacts = [a for several in execution.outputs.values() for a in several]
-    counts = [a.properties["rows"] for a in artifacts if "rows" in a.properties]
+    counts = [n for a in artifacts for name, n in a.properties.items() if name.startswith(ROWS)]
     return f", {sum(counts):,} rows" if counts else ""

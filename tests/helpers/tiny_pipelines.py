@@ -37,7 +37,8 @@ def Ingest(rows: Parameter[int], span: Parameter[int], examples: OutputArtifact[
     examples.split_names = '["train", "test"]'
     examples.span = span
     examples.set_string_custom_property("input_fingerprint", f"rows:{rows}")
-    examples.set_int_custom_property("rows", rows)
+    examples.set_int_custom_property("rows:train", rows - 1)
+    examples.set_int_custom_property("rows:test", 1)
 
 
 @component
@@ -157,7 +158,9 @@ def pipeline(directory, components, name="tiny-pretrain", beam_args=("--runner=F
     )
 
 
-def pretrain(directory, *, rows=3, version=1, pushed=1, name="tiny-pretrain"):
+def pretrain(
+    directory, *, rows=3, version=1, pushed=1, name="tiny-pretrain", serving="serving/tiny"
+):
     """Ingest, Transform, Trainer, Evaluator and Pusher."""
     ingest = Ingest(rows=rows, span=1)
     transform = Transform(examples=ingest.outputs["examples"])
@@ -168,11 +171,11 @@ def pretrain(directory, *, rows=3, version=1, pushed=1, name="tiny-pretrain"):
     )
     ingredients = [ingest, transform, trainer]
     return pipeline(
-        directory, ingredients + _push(directory, ingest, trainer, version, pushed), name
+        directory, ingredients + _push(directory / serving, ingest, trainer, version, pushed), name
     )
 
 
-def prompt_tune(directory, base, graph, *, version=2, name="tiny-buy"):
+def prompt_tune(directory, base, graph, *, version=2, name="tiny-buy", serving="serving/tiny"):
     """The same on a base model and its graph, both imported by their URIs."""
     importers = [
         tfx.dsl.Importer(source_uri=artifact.uri, artifact_type=kind).with_id(node)
@@ -190,18 +193,18 @@ def prompt_tune(directory, base, graph, *, version=2, name="tiny-buy"):
     )
     return pipeline(
         directory,
-        [*importers, ingest, trainer, *_push(directory, ingest, trainer, version, 1)],
+        [*importers, ingest, trainer, *_push(directory / serving, ingest, trainer, version, 1)],
         name,
     )
 
 
-def _push(directory, ingest, trainer, version, pushed):
+def _push(serving, ingest, trainer, version, pushed):
     evaluator = Evaluator(examples=ingest.outputs["examples"], model=trainer.outputs["model"])
     pusher = Pusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         version=version,
-        base_directory=str(pathlib.Path(directory, "serving")),
+        base_directory=str(serving),
         pushed=pushed,
     )
     return [evaluator, pusher]

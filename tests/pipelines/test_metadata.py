@@ -8,7 +8,7 @@ import tiny_pipelines as tiny
 
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.pipeline_config import PipelineConfig
-from pipelines.metadata import Store, connection
+from pipelines.metadata import Store, connection, push_directory
 from pipelines.runners.local import run
 
 
@@ -66,34 +66,35 @@ def test_an_execution_knows_its_inputs_outputs_and_settings(pushed, tmp_path):
     [examples] = second.executions["Ingest"].outputs["examples"]
     assert examples.type == "Examples"
     assert examples.uri == f"{tmp_path}/artifacts/Ingest/examples/{second.executions['Ingest'].id}"
-    named = ("split_names", "span", "input_fingerprint", "rows")
+    named = ("split_names", "span", "input_fingerprint", "rows:train", "rows:test")
     assert {name: examples.properties[name] for name in named} == {
         "split_names": ["train", "test"],
         "span": 2,
         "input_fingerprint": "rows:5",
-        "rows": 5,
+        "rows:train": 4,
+        "rows:test": 1,
     }
 
 
 def test_pushed_models_point_at_what_was_trained(pushed, tmp_path):
     store = open_store(tmp_path)
-    models = store.pushed_models("tiny")
+    models = store.pushed_models(f"{tmp_path}/serving/tiny")
     assert [(m.version, m.directory, m.pipeline) for m in models] == [
-        (1, f"{tmp_path}/serving/1", "tiny-pretrain"),
-        (2, f"{tmp_path}/serving/2", "tiny-buy"),
+        (1, f"{tmp_path}/serving/tiny/1", "tiny-pretrain"),
+        (2, f"{tmp_path}/serving/tiny/2", "tiny-buy"),
     ]
     assert [(m.model,) for m in models] == [
         pushed[0].executions["Trainer"].outputs["model"],
         pushed[1].executions["TaskTrainer"].outputs["model"],
     ]
-    assert store.last_pushed("tiny") == models[1]
+    assert store.last_pushed(f"{tmp_path}/serving/tiny") == models[1]
     assert store.pushed_version(1) == models[0]
-    assert store.pushed_models("other") == []
+    assert store.pushed_models(f"{tmp_path}/serving/other") == []
 
 
 def test_a_refused_model_is_not_the_last_one(tmp_path):
     run_all(tmp_path, tiny.pretrain(tmp_path), tiny.pretrain(tmp_path, version=2, rows=4, pushed=0))
-    assert open_store(tmp_path).last_pushed("tiny").version == 1
+    assert open_store(tmp_path).last_pushed(f"{tmp_path}/serving/tiny").version == 1
 
 
 def test_a_pusher_from_the_cache_pushes_no_second_time(tmp_path):
@@ -101,42 +102,47 @@ def test_a_pusher_from_the_cache_pushes_no_second_time(tmp_path):
     assert [m.version for m in open_store(tmp_path).pushed_models()] == [1]
 
 
-def test_a_name_that_begins_like_another_is_another(tmp_path):
-    run_all(tmp_path, tiny.pretrain(tmp_path, name="tiny-b-pretrain"))
+def test_models_of_several_directories_are_kept_apart(tmp_path):
+    run_all(
+        tmp_path,
+        tiny.pretrain(tmp_path),
+        tiny.pretrain(tmp_path, name="tiny-b-pretrain", serving="serving/tiny-b"),
+    )
     store = open_store(tmp_path)
-    assert store.last_pushed("tiny-b").version == 1
-    with pytest.raises(PipelineError, match="no model 'tiny' has been pushed yet"):
-        store.last_pushed("tiny")
-
-
-def test_a_version_of_several_names_is_ambiguous(tmp_path):
-    run_all(tmp_path, tiny.pretrain(tmp_path))
-    shutil.rmtree(tmp_path / "serving")
-    run_all(tmp_path, tiny.pretrain(tmp_path, name="other-pretrain"))
-    store = open_store(tmp_path)
-    with pytest.raises(PipelineError, match=r"version 1: \['other', 'tiny'\]"):
+    with pytest.raises(
+        PipelineError, match=rf"\['{tmp_path}/serving/tiny', '{tmp_path}/serving/tiny-b'\]"
+    ):
         store.pushed_version(1)
-    assert store.pushed_version(1, "other").pipeline == "other-pretrain"
+    assert store.pushed_version(1, f"{tmp_path}/serving/tiny").pipeline == "tiny-pretrain"
+    assert store.last_pushed(f"{tmp_path}/serving/tiny").pipeline == "tiny-pretrain"
+    assert store.last_pushed(f"{tmp_path}/serving/tiny-b/").pipeline == "tiny-b-pretrain"
+    with pytest.raises(PipelineError, match=r"no model has been pushed to .*/serving/other yet"):
+        store.last_pushed(f"{tmp_path}/serving/other")
 
 
-@pytest.mark.parametrize("lost", ["serving/2", "artifacts/TaskTrainer"])
+def test_versions_go_to_the_output_directory_or_where_they_are_sent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert push_directory(PipelineConfig(name="tiny"), "out") == f"{tmp_path}/out/serving/tiny"
+    assert push_directory(PipelineConfig(push_to="live"), "out") == f"{tmp_path}/live"
+    assert push_directory(PipelineConfig(push_to="gs://b/live/"), "out") == "gs://b/live"
+
+
+@pytest.mark.parametrize("lost", ["serving/tiny/2", "artifacts/TaskTrainer"])
 def test_files_that_were_deleted_are_named(lost, pushed, tmp_path):
     shutil.rmtree(tmp_path / lost)
-    with pytest.raises(
-        PipelineError, match=rf"version 2 of 'tiny' .*{tmp_path}/{lost}.* not there"
-    ):
-        open_store(tmp_path).last_pushed("tiny")
+    with pytest.raises(PipelineError, match=rf"version 2 was .*{tmp_path}/{lost}.* not there"):
+        open_store(tmp_path).last_pushed(f"{tmp_path}/serving/tiny")
 
 
 def test_a_base_can_be_named_in_three_ways(pushed, tmp_path):
     [model] = pushed[0].executions["Trainer"].outputs["model"]
     store = open_store(tmp_path)
     for reference in ("1", f"id:{model.id}", model.uri, f"{model.uri}/"):
-        assert store.find_model(reference, "tiny") == model
+        assert store.find_model(reference, f"{tmp_path}/serving/tiny") == model
     assert store.model_by_id(model.id) == model
     shutil.rmtree(model.uri)
     with pytest.raises(PipelineError, match=f"model 1: {model.uri} is not there any more"):
-        store.find_model("1", "tiny")
+        store.find_model("1", f"{tmp_path}/serving/tiny")
 
 
 def test_a_base_that_is_not_there_is_named(pushed, tmp_path):
@@ -149,7 +155,7 @@ def test_a_base_that_is_not_there_is_named(pushed, tmp_path):
         (str(tmp_path), "no model of .* is there; give the number"),
     ):
         with pytest.raises(PipelineError, match=message):
-            store.find_model(reference, "tiny")
+            store.find_model(reference, f"{tmp_path}/serving/tiny")
 
 
 def test_the_maker_of_an_artifact_comes_before_who_reused_it(pushed, tmp_path):
@@ -170,7 +176,9 @@ def test_the_maker_of_an_artifact_comes_before_who_reused_it(pushed, tmp_path):
 
 
 def test_without_a_run_there_is_no_store(tmp_path):
-    with pytest.raises(PipelineError, match="metadata.sqlite: not there; no pipeline has run yet"):
+    with pytest.raises(
+        PipelineError, match=r"metadata\.sqlite: not there; no pipeline has run yet"
+    ):
         open_store(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
