@@ -55,6 +55,14 @@ def Trainer(  # noqa: N802
 ):
     print("Epoch 1/1")
     pathlib.Path(model.uri, "model.txt").write_text(settings)
+    extra = pathlib.Path(model.uri, "Format-Serving", "assets.extra")
+    extra.mkdir(parents=True)
+    training = {
+        "settings": {"model": {"expert_units": [8, 4]}, "training": {"learning_rate": 0.01}},
+        "best_epoch": 1,
+        "epochs": [{"val_auc": 0.5}, {"val_auc": 0.625}],
+    }
+    (extra / "training.json").write_text(json.dumps(training))
 
 
 @component
