@@ -68,8 +68,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """Adds what both stages take: `--output`, `--seed`, `--train`, `--validation`."""
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Adds `--output`, a directory to write to."""
     parser.add_argument(
         "--output",
         type=pathlib.Path,
@@ -77,6 +77,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="directory that everything is written to; made if it is not there",
     )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Adds `--seed`."""
     parser.add_argument(
         "--seed",
         type=int,
@@ -84,6 +88,12 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of weights, dropout and shuffle (default: %(default)s)",
     )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Adds what both stages take: `--output`, `--seed`, `--train`, `--validation`."""
+    add_output(parser)
+    add_seed(parser)
     for part in ("train", "validation"):
         parser.add_argument(
             f"--{part}",

@@ -4,9 +4,9 @@ import argparse
 import importlib.metadata
 from typing import Any
 
-from mptrec_cli import data, evaluation, prediction, serving, training, tuning
+from mptrec_cli import data, evaluation, pipeline, prediction, serving, training, tuning
 
-GROUPS = (data, training, tuning, evaluation, prediction, serving)
+GROUPS = (data, training, tuning, evaluation, prediction, serving, pipeline)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 EPILOG = """\
@@ -19,6 +19,11 @@ a run from data to predictions:
   mptrec predict --model runs/census/model.keras --input rows.parquet --output predictions.csv
   mptrec serving export --model runs/census/model.keras --base-path serving/census
   mptrec serving run serving/census
+
+the same as pipelines of TFX, from raw rows to a checked version that is served:
+  mptrec pipeline run --config configs/census_income.yaml --stage pretrain --output runs/census
+  mptrec pipeline run --config configs/census_income.yaml --stage prompt_tune --task education \\
+      --output runs/census
 
 exit codes:
   0 done; 2 wrong arguments, configuration, data or model; 130 interrupted; 1 anything unexpected

@@ -24,7 +24,7 @@ BOOKKEEPING = {
     "type_name",
 }
 LONGEST = 200  # of a property in the text; JSON has it whole
-WIDTH = 96
+WIDTH = 84
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,14 @@ def _details(lineage: Lineage, artifact: Artifact) -> list[str]:
 
 
 def _wrapped(words: list[str]) -> list[str]:
-    return textwrap.wrap(", ".join(words), WIDTH, break_long_words=False, break_on_hyphens=False)
+    """As many words to a line as there is room for; none is broken."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + len(word) + 2 <= WIDTH:
+            lines[-1] += f", {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _flatten(name: str, value: Any) -> Iterator[str]:

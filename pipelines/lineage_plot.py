@@ -5,6 +5,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -54,7 +55,8 @@ def plot(lineage: Lineage, path: str | os.PathLike[str]) -> None:
             left - WIDTH / 2, top - LINE * number, name, fontsize=8, va="center",
             bbox={"facecolor": colour, "edgecolor": "#333333", "lw": 0.5, "pad": 2},
         )  # fmt: skip
-    figure.savefig(path, dpi=150)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text that can be searched
+        figure.savefig(path, dpi=150)
 
 
 def _arrow(axes: Axes, places: Mapping[Node, tuple[float, float]], start: Node, end: Node) -> None:

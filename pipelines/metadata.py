@@ -338,7 +338,7 @@ class Store:
             )
         last = models[-1]
         for uri in (last.directory, last.model.uri):
-            if not _is_there(uri):
+            if not is_there(uri):
                 raise PipelineError(
                     f"version {last.version} was pushed last to {push_to}, but {uri} is not there "
                     "any more; bring it back, choose another base, or push a new version"
@@ -369,7 +369,7 @@ class Store:
                     "version, id:NUMBER, or the URI of a Model artifact"
                 )
             model = models[-1]
-        if not _is_there(model.uri):
+        if not is_there(model.uri):
             raise PipelineError(f"model {reference}: {model.uri} is not there any more")
         return model
 
@@ -468,7 +468,8 @@ def _place(config: metadata_store_pb2.ConnectionConfig) -> str:
     return str(config.sqlite.filename_uri)
 
 
-def _is_there(uri: str) -> bool:
+def is_there(uri: str) -> bool:
+    """Whether the directory of an artifact is still there."""
     if "://" not in uri:
         return os.path.isdir(uri)
     from tfx.dsl.io import fileio

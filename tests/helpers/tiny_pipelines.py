@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -216,3 +217,31 @@ def _push(serving, ingest, trainer, version, pushed):
         pushed=pushed,
     )
     return [evaluator, pusher]
+
+
+WAITING = """\
+import sys
+import tiny_pipelines as tiny
+from pipelines.runners.local import run
+
+directory, signal = sys.argv[1:]
+ingest = tiny.Ingest(rows=3, span=1)
+waiting = tiny.Waiting(examples=ingest.outputs["examples"], signal=signal)
+run(tiny.pipeline(directory, [ingest, waiting]), log_file=directory + "/run.log")
+"""
+
+
+def waiting_run(directory):
+    """A run in a process of its own, in the middle of its second component."""
+    marker = directory / "signal"
+    marker.touch()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(directory), str(marker)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not pathlib.Path(f"{marker}.waiting").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    return process, marker

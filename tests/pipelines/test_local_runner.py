@@ -2,12 +2,9 @@
 
 import json
 import os
-import pathlib
 import re
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 import tiny_pipelines as tiny
@@ -17,17 +14,6 @@ from mptrec_tf.pipeline_config import PipelineConfig
 from pipelines.metadata import Store, connection
 from pipelines.runners.local import run
 from pipelines.runners.lock import holder, one_run
-
-WAITING = """\
-import sys
-import tiny_pipelines as tiny
-from pipelines.runners.local import run
-
-directory, signal = sys.argv[1:]
-ingest = tiny.Ingest(rows=3, span=1)
-waiting = tiny.Waiting(examples=ingest.outputs["examples"], signal=signal)
-run(tiny.pipeline(directory, [ingest, waiting]), log_file=directory + "/run.log")
-"""
 
 
 def store(directory):
@@ -39,22 +25,6 @@ def after_ingest(directory, make, **arguments):
     return tiny.pipeline(
         directory, [ingest, make(examples=ingest.outputs["examples"], **arguments)]
     )
-
-
-def waiting_run(directory):
-    """A run in a process of its own, in the middle of its second component."""
-    marker = directory / "signal"
-    marker.touch()
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, str(directory), str(marker)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not pathlib.Path(f"{marker}.waiting").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    return process, marker
 
 
 def test_components_run_in_order_and_are_shown(tmp_path, capfd):
@@ -163,7 +133,7 @@ def test_inputs_that_are_not_found_stop_the_run(tmp_path):
 
 
 def test_a_second_run_is_refused_while_the_first_one_runs(tmp_path, capfd):
-    process, marker = waiting_run(tmp_path)
+    process, marker = tiny.waiting_run(tmp_path)
     try:
         before = holder(tmp_path)
         assert (before.pid, before.stage) == (process.pid, "tiny-pretrain")
@@ -186,7 +156,7 @@ def test_a_second_run_is_refused_while_the_first_one_runs(tmp_path, capfd):
 
 
 def test_a_killed_run_leaves_nothing_in_the_way(tmp_path):
-    process, marker = waiting_run(tmp_path)
+    process, marker = tiny.waiting_run(tmp_path)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert holder(tmp_path) is None
@@ -203,7 +173,7 @@ def test_a_killed_run_leaves_nothing_in_the_way(tmp_path):
 
 
 def test_an_older_killed_run_is_not_taken_for_the_one_at_work(tmp_path):
-    process, _ = waiting_run(tmp_path)
+    process, _ = tiny.waiting_run(tmp_path)
     process.kill()
     process.wait()
     with one_run(tmp_path, "tiny-pretrain"):
@@ -212,7 +182,7 @@ def test_an_older_killed_run_is_not_taken_for_the_one_at_work(tmp_path):
 
 
 def test_an_interrupt_is_shown_and_passes(tmp_path, capfd):
-    process, _ = waiting_run(tmp_path)
+    process, _ = tiny.waiting_run(tmp_path)
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate()
     assert process.returncode != 0

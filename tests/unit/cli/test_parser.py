@@ -30,7 +30,13 @@ COMMANDS = [
     ["serving", "rollback"],
     ["serving", "run"],
     ["serving", "request"],
+    ["pipeline", "run"],
+    ["pipeline", "status"],
+    ["pipeline", "lineage"],
+    ["pipeline", "compile"],
 ]
+RUN = ["pipeline", "run", "--config", __file__, "--output", "out", "--stage"]
+COMPILE = ["pipeline", "compile", "--config", __file__, "--output", "p.json", "--stage"]
 
 LOADED = """\
 import sys, mptrec_cli
@@ -86,6 +92,12 @@ def test_help_shows_defaults(command, capsys):
         (["tune", "--config", __file__, "--output", "out", "--task", "buy"], 2),
         (["tune", "--config", __file__, "--output", "out", "--trials", "0"], 2),
         (["predict", "--model", __file__, "--input", "a.csv", "--output", "p.xlsx"], 2),
+        ([*RUN, "prompt_tune"], 2),
+        ([*RUN, "pretrain", "--task", "buy"], 2),
+        ([*RUN, "pretrain", "--base", "1"], 2),
+        ([*COMPILE, "prompt_tune"], 2),
+        ([*COMPILE, "prompt_tune", "--task", "buy"], 2),
+        (["pipeline", "status", "--output", "absent"], 2),
     ],
 )
 def test_answers_without_tensorflow(arguments, expected, tmp_path):
@@ -116,6 +128,16 @@ def test_version_is_that_of_the_library(capsys):
         (["add-task", "--config", __file__, "--model", "m.keras", "--task", "a"], "m.keras"),
         (["evaluate", "--config", __file__], "--model"),
         (["predict", "--model", __file__, "--input", "a.csv", "--output", "p.txt"], "p.txt"),
+        (["pipeline"], "COMMAND"),
+        ([*RUN, "finetune"], "finetune"),
+        ([*COMPILE, "pretrain", "--orchestrator", "airflow"], "airflow"),
+        ([*COMPILE, "pretrain", "--output", "p.yaml"], "p.yaml"),
+        (["pipeline", "status", "--output", "absent"], "absent: no such directory"),
+        (["pipeline", "lineage", "--output", ".", "--picture", "a.jpg"], "a.jpg"),
+        (
+            ["pipeline", "lineage", "--output", ".", "--version", "1", "--artifact", "2"],
+            "--version",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments, offender, capsys):
@@ -135,8 +157,11 @@ def test_wrong_arguments_are_named(arguments, offender, capsys):
         ["evaluate", "--config", __file__, "--model", __file__, "--json", f"{__file__}/out/e.json"],
         ["predict", "--model", __file__, "--input", "a.csv", "--output", f"{__file__}/out/p.csv"],
         ["data", "convert", "a.csv", f"{__file__}/out/b.parquet"],
+        [*RUN, "pretrain", "--output", f"{__file__}/out"],
+        [*COMPILE, "pretrain", "--output", f"{__file__}/out/p.json"],
+        ["pipeline", "lineage", "--output", ".", "--picture", f"{__file__}/out/p.svg"],
     ],
-    ids=lambda arguments: arguments[0],
+    ids=lambda arguments: " ".join(arguments[: 2 if arguments[0] == "pipeline" else 1]),
 )
 def test_a_place_that_cannot_be_written_to_is_refused_first(arguments, capsys):
     assert mptrec_cli.main(arguments) == 2

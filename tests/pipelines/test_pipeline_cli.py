@@ -1,0 +1,146 @@
+"""`mptrec pipeline`: what it prints of real runs, and what it hands on."""
+
+import json
+import re
+import sys
+import types
+
+import pytest
+import tiny_pipelines as tiny
+
+import mptrec_cli
+from pipelines.runners.local import run
+
+CONFIG = """\
+data: {train: train.csv, validation: validation.csv}
+features: [{kind: numeric, name: age}]
+tasks: [{name: click, label: click}, {name: buy, label: buy}]
+stage1: {tasks: [click]}
+pipeline: {name: tiny}
+"""
+
+
+def mptrec(capfd, *arguments):
+    """Exit code, stdout and stderr of a command, without times."""
+    code = mptrec_cli.main(["pipeline", *map(str, arguments)])
+    out, err = capfd.readouterr()
+    return code, re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", out), err
+
+
+@pytest.fixture
+def output(tmp_path):
+    for version in (1, 2):
+        run(tiny.pretrain(tmp_path, version=version), log_file=tmp_path / "log", progress=False)
+    return tmp_path
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_status_shows_runs_and_versions(output, capfd):
+    (output / "serving/tiny/1").rmdir()
+    assert mptrec(capfd, "status", "--output", output) == (
+        0,
+        f"""\
+started  pipeline       state     seconds  components
+TIME  tiny-pretrain  complete        0  5 complete
+TIME  tiny-pretrain  complete        0  4 cached, 1 complete
+
+tiny-pretrain, TIME:
+component  state     seconds
+Ingest     cached          0
+Transform  cached          0
+Trainer    cached          0
+Evaluator  cached          0
+Pusher     complete        0
+
+version  pushed               by             directory
+1        TIME  tiny-pretrain  {output}/serving/tiny/1 (deleted)
+2        TIME  tiny-pretrain  {output}/serving/tiny/2
+""".replace("started  ", "started              "),
+        "",
+    )
+
+
+def test_status_tells_running_from_interrupted(tmp_path, capfd):
+    process, _ = tiny.waiting_run(tmp_path)
+    code, out, err = mptrec(capfd, "status", "--output", tmp_path)
+    assert (code, err) == (0, f"at work: tiny-pretrain, process {process.pid}\n")
+    assert "tiny-pretrain  running" in out
+    assert re.search(r"^Waiting    running         -$", out, re.MULTILINE)
+    process.kill()
+    process.wait()
+    code, out, err = mptrec(capfd, "status", "--output", tmp_path)
+    assert (code, err) == (0, "")
+    assert "tiny-pretrain  interrupted" in out
+    assert re.search(r"^Waiting    interrupted        -$", out, re.MULTILINE)
+
+
+def test_status_of_a_directory_without_runs_is_an_error(tmp_path, capfd):
+    code, out, err = mptrec(capfd, "status", "--output", tmp_path)
+    assert (code, out) == (2, "")
+    assert err == f"mptrec: error: {tmp_path}/metadata.sqlite: not there; no pipeline has run yet\n"
+
+
+def test_lineage_is_that_of_the_last_version_or_of_the_one_asked_for(output, config, capfd):
+    last = mptrec(capfd, "lineage", "--output", output)
+    assert "pushed_version=2" in last[1]
+    assert mptrec(capfd, "lineage", "--output", output, "--version", 2) == last
+    assert mptrec(capfd, "lineage", "--output", output, "--config", config) == last
+    assert "pushed_version=1" in mptrec(capfd, "lineage", "--output", output, "--version", 1)[1]
+    code, _, err = mptrec(capfd, "lineage", "--output", output, "--version", 7)
+    assert (code, "no version 7 was pushed; there are [1, 2]" in err) == (2, True)
+
+
+def test_lineage_as_json_and_picture(output, tmp_path, capfd):
+    picture = tmp_path / "pictures" / "l.svg"
+    code, out, err = mptrec(
+        capfd, "lineage", "--output", output, "--artifact", 3, "--json", "--picture", picture
+    )
+    assert (code, json.loads(out)["artifact"], err) == (0, 3, f"picture: {picture}\n")
+    assert "Model 3 (version 2)" in picture.read_text()
+
+
+def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
+    calls = []
+
+    def ran(*arguments, **options):
+        calls.append((*arguments[1:], options))
+        return run(tiny.pretrain(output, version=2), log_file=output / "log", progress=False)
+
+    runs = types.ModuleType("pipelines.runs")
+    runs.run_pretrain = runs.run_prompt_tune = ran
+    monkeypatch.setitem(sys.modules, "pipelines.runs", runs)
+    common = ["run", "--config", config, "--output", output]
+    code, out, _ = mptrec(capfd, *common, "--stage", "pretrain", "--seed", 3, "--span", 2)
+    assert code == 0
+    assert out.endswith(f"seconds\nversion 2: {output}/serving/tiny/2\n")
+    mptrec(capfd, *common, "--stage", "prompt_tune", "--task", "buy", "--base", 1, "--quiet")
+    assert calls == [
+        (output, {"seed": 3, "span": 2, "progress": True}),
+        ("buy", output, {"base": "1", "seed": 0, "span": None, "progress": False}),
+    ]
+
+
+def test_a_refused_model_is_told(tmp_path, config, capfd, monkeypatch):
+    runs = types.ModuleType("pipelines.runs")
+    runs.run_prompt_tune = None
+    runs.run_pretrain = lambda *_, **__: run(
+        tiny.pretrain(tmp_path, pushed=0), log_file=tmp_path / "log", progress=False
+    )
+    monkeypatch.setitem(sys.modules, "pipelines.runs", runs)
+    arguments = ["run", "--config", config, "--output", tmp_path, "--stage", "pretrain"]
+    _, out, _ = mptrec(capfd, *arguments)
+    assert out.endswith("not pushed: the model was not blessed\n")
+
+
+def test_without_tfx_it_is_told_how_to_get_it(tmp_path, capfd, monkeypatch):
+    monkeypatch.delitem(sys.modules, "pipelines.metadata")
+    monkeypatch.setitem(sys.modules, "ml_metadata", None)
+    code, _, err = mptrec(capfd, "status", "--output", tmp_path)
+    assert code == 2
+    assert err == "mptrec: error: pipelines need ml_metadata: pip install 'mptrec-tf[tfx]'\n"
