@@ -11,11 +11,11 @@ from mptrec_tf.spec.parsing import STRICT
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
-Metric = Literal["auc", "log_loss", "calibration", "accuracy", "rmse", "mae"]
+Metric = Literal["auc", "log_loss", "calibration", "accuracy", "mse", "mae"]
 METRICS: dict[str, tuple[Metric, ...]] = {
     "binary": ("auc", "log_loss", "calibration"),
     "multiclass": ("accuracy", "log_loss"),
-    "regression": ("rmse", "mae"),
+    "regression": ("mse", "mae"),
 }
 """The metrics of the evaluation by kind of task."""
 
@@ -67,7 +67,7 @@ class Threshold:
     Args:
         task: The task.
         metric: `"auc"` (default), `"log_loss"` or `"calibration"` of a binary task, `"accuracy"` or
-            `"log_loss"` of a multiclass one, `"rmse"` or `"mae"` of a regression.
+            `"log_loss"` of a multiclass one, `"mse"` or `"mae"` of a regression.
         min: The smallest value allowed. Defaults to `None`.
         max: The largest value allowed. Defaults to `None`.
         worse_by: How much worse than the last blessed model at most. Not for `"calibration"`.

@@ -1,0 +1,1 @@
+"""The TFX pipelines: stage 1, and each new task of stage 2."""
