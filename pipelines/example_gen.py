@@ -36,7 +36,7 @@ from mptrec_tf.errors import DataError
 from mptrec_tf.pipeline_config import SplitConfig
 from mptrec_tf.spec import CategoricalFeature, DataSpec
 from mptrec_tf.spec.parsing import dump, parse
-from pipelines.examples import COMPRESSION, TEST, TRAIN, VALIDATION, raw_examples
+from pipelines.examples import TEST, TRAIN, VALIDATION, open_writer, raw_examples
 
 ROWS, BAD_ROWS = "rows:", "bad_rows:"
 """Custom properties of the examples, each followed by a split's name."""
@@ -236,10 +236,7 @@ class _Writers:
     def write(self, split: str, rows: Sequence[bytes]) -> None:
         if split not in self._open:
             directory = os.path.join(self._examples, f"Split-{split}")
-            tf.io.gfile.makedirs(directory)
-            name = f"data_tfrecord-{self._number:05d}.gz"
-            options = tf.io.TFRecordOptions(compression_type=COMPRESSION, compression_level=1)
-            self._open[split] = tf.io.TFRecordWriter(os.path.join(directory, name), options)
+            self._open[split] = open_writer(directory, self._number)
         for row in rows:
             self._open[split].write(row)
 

@@ -5,7 +5,8 @@ missing), other columns that a slice needs, and for each task `label:TASK` and `
 without a label of a task has the weight 0. An encoded row holds what `FeatureEncoder` gives.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +80,46 @@ def _lists(values: pa.Array, present: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(
         pa.array(offsets, mask=absent), values.filter(pa.array(present))
     )
+
+
+def encoded_examples(columns: Mapping[str, np.ndarray]) -> list[bytes]:
+    """Encoded rows as serialized examples.
+
+    Args:
+        columns: Floats or integers (B,) or (B, n) by name.
+
+    Returns:
+        An example for each row.
+    """
+    arrays = []
+    for values in columns.values():
+        rows = values.reshape(len(values), -1)
+        offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+        arrays.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1))))
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    return RecordBatchToExamplesEncoder().encode(batch)
+
+
+def open_writer(directory: str, number: int) -> tf.io.TFRecordWriter:
+    """A writer of the file of a split that has this number.
+
+    Args:
+        directory: Directory of the split, made if it is not there.
+        number: Number of the file, from 0.
+    """
+    tf.io.gfile.makedirs(directory)
+    options = tf.io.TFRecordOptions(compression_type=COMPRESSION, compression_level=1)
+    return tf.io.TFRecordWriter(os.path.join(directory, f"data_tfrecord-{number:05d}.gz"), options)
+
+
+def split_files(examples: str, split: str) -> list[str]:
+    """The files of a split, in their order.
+
+    Args:
+        examples: URI of the examples.
+        split: Name of the split.
+    """
+    return sorted(tf.io.gfile.glob(os.path.join(examples, f"Split-{split}", "*")))
 
 
 def read_records(files: Sequence[str], batch_rows: int = BATCH_ROWS) -> tf.data.Dataset:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfx import v1 as tfx
-from tfx.types import BaseChannel
+from tfx.types import Artifact, BaseChannel
 
 from mptrec_tf.config import Config
 from pipelines.evaluation import eval_config
@@ -125,4 +125,17 @@ def pusher(push_to: str, *, model: BaseChannel, blessing: BaseChannel) -> tfx.co
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=push_to)
         ),
+    )
+
+
+def imported(name: str, uri: str, artifact_type: type[Artifact]) -> tfx.dsl.Importer:
+    """An artifact of another run; where ML Metadata knows its URI, the very same artifact.
+
+    Args:
+        name: Name of the node.
+        uri: Where it is.
+        artifact_type: Its type.
+    """
+    return tfx.dsl.Importer(source_uri=uri, artifact_type=artifact_type, reimport=False).with_id(
+        name
     )

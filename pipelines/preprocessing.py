@@ -62,8 +62,8 @@ def preprocessing_fn(
         )
 
     # Its hook for a lookup of one's own is what Transform offers to use an asset in a graph.
-    rows = tf.zeros_like(inputs[WEIGHT + custom_config["tasks"][0]], tf.int64)
-    ids = tft.apply_vocabulary(_one(rows, 0), file, lookup_fn=encode)
+    rows = tf.zeros([_rows(columns[features[0].name])], tf.int64)
+    ids = tft.apply_vocabulary(rows, file, lookup_fn=encode)
     outputs, start = {}, 0
     for name, values in parts.items():
         if name == NUMERIC:  # joined with nothing, so that it too hangs on the asset
@@ -128,6 +128,10 @@ def _is_sparse(values: Any) -> bool:
     return isinstance(values, tf.SparseTensor)
 
 
+def _rows(column: Any) -> tf.Tensor:
+    return column.nrows() if isinstance(column, tf.RaggedTensor) else tf.shape(column)[0]
+
+
 def _counted(values: Any) -> tf.Tensor:
     """A column as the analyzer takes it: a multi-valued one flat."""
     return values.flat_values if isinstance(values, tf.RaggedTensor) else tf.reshape(values, [-1])
@@ -172,6 +176,8 @@ class CountColumns(beam.CombineFn):
         for feature, values in zip(self._features, columns, strict=True):
             name = feature.name
             if isinstance(feature, NumericFeature):
+                if feature.missing is not None:
+                    values = np.where(np.isnan(values), np.float32(feature.missing), values)
                 sketches.numbers[name].update(values)
             elif name in sketches.categories:
                 sketches.categories[name].update(pa.array(values, pa.binary()).cast(pa.string()))

@@ -1,6 +1,6 @@
 """Stage 1 as a pipeline: from files to a served model of the tasks that are trained together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
@@ -20,6 +20,8 @@ def create_pipeline(
     root: str,
     push_to: str,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
+    baseline: str | None = None,
+    baseline_tasks: Sequence[str] = (),
     seed: int = 0,
     span: int | None = None,
 ) -> tfx.dsl.Pipeline:
@@ -31,11 +33,13 @@ def create_pipeline(
         root: Where artifacts are written to.
         push_to: Directory of the served versions.
         metadata: Connection of ML Metadata. Defaults to `None`: the orchestrator's own.
+        baseline: URI of the model that thresholds on changes compare with. Defaults to `None`.
+        baseline_tasks: The tasks of that model.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
         span: The span of the data. Defaults to `None`: the latest.
     """
     tasks = config.stage1.tasks
-    run = StageRun(config, None, seed)
+    run = StageRun(config, None, seed, f"{root}/state")
     examples = ingest(config, sources, tasks, span=span)
     statistics = nodes.statistics(examples.outputs["examples"])
     schema = nodes.schema(config, statistics.outputs["statistics"])
@@ -63,11 +67,17 @@ def create_pipeline(
         schema=schema.outputs["schema"],
         hyperparameters=hyperparameters,
     )
+    known = None
+    if baseline is not None:
+        known = nodes.imported("BaselineModel", baseline, tfx.types.standard_artifacts.Model)
+        components.append(known)
     evaluator = nodes.evaluator(
         config,
         tasks,
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
+        baseline=None if known is None else known.outputs["result"],
+        baseline_tasks=baseline_tasks,
     )
     pusher = nodes.pusher(
         push_to, model=trainer.outputs["model"], blessing=evaluator.outputs["blessing"]

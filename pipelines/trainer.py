@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,11 +48,14 @@ class StageRun:
         config: The configuration.
         task: The new task, or `None` in stage 1.
         seed: Seed of weights, dropout and shuffle.
+        state: Directory in which trainings and searches keep their state, so that one that was cut
+            off goes on where it was.
     """
 
     config: Config
     task: str | None
     seed: int
+    state: str
 
     @property
     def stage(self) -> Stage:
@@ -73,13 +77,30 @@ class StageRun:
         unused = ["stage2"] if self.task is None else []
         for section in unused + ([] if config.pipeline.tune else ["tuner"]):
             plain.pop(section, None)
-        return {"config": json.dumps(plain), "task": self.task or "", "seed": self.seed}
+        return {
+            "config": json.dumps(plain),
+            "task": self.task or "",
+            "seed": self.seed,
+            "state": self.state,
+        }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "StageRun":
         """The inverse of `to_dict`."""
         config = parse(Config, json.loads(plain["config"]), "the configuration")
-        return cls(config, plain["task"] or None, plain["seed"])
+        return cls(config, plain["task"] or None, plain["seed"], plain["state"])
+
+    def state_of(self, what: str, identity: Any) -> pathlib.Path:
+        """Where the state of a training or a search is kept, the same in each try of it.
+
+        Args:
+            what: `"train"` or `"tune"`.
+            identity: What tells it apart from others, as plain data.
+        """
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
+        # A remote store cannot be appended to and renamed in: there a try begins anew.
+        root = tempfile.mkdtemp() if "://" in self.state else self.state
+        return pathlib.Path(root, f"{what}-{key.hexdigest()[:16]}")
 
 
 class Prepared(NamedTuple):
@@ -150,7 +171,7 @@ def run_fn(fn_args: Any) -> None:
         model,
         settings.training,
         prepared.data,
-        state_directory(fn_args, identity, prepared.data, settings, run.seed),
+        run.state_of("train", [identity, prepared.data.identity, dump(settings), run.seed]),
         identity=identity,
         seed=run.seed,
         verbose=2,
@@ -212,18 +233,6 @@ def check_graph(model: MPTRec, encoder: FeatureEncoder, graph: str) -> None:
             f"{graph}: this Transform graph does not belong to the base model: it encodes rows "
             "otherwise than the model was trained with"
         )
-
-
-def state_directory(
-    fn_args: Any, identity: dict[str, Any], data: StageData, settings: Any, seed: int
-) -> pathlib.Path:
-    """Where the state of a training is kept, the same in each try of the same training."""
-    key = json.dumps(
-        [identity, data.identity, dump(settings.training), seed], sort_keys=True, default=str
-    )
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    node = pathlib.Path(fn_args.model_run_dir).parent.parent
-    return node / "training_state" / name
 
 
 def _files(patterns: Sequence[str]) -> list[str]:
