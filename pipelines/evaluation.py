@@ -95,21 +95,21 @@ def _metrics_spec(
         metric = tfma.MetricConfig(class_name=class_name, config=f'"name": "{name}"{extra}')
         for threshold in chosen:
             demanded = _demand(threshold, compared)
-            if demanded is not None:
+            if demanded is None:
+                continue
+            if threshold.slices:
                 metric.threshold.MergeFrom(demanded)
-                if threshold.slices:
-                    metric.per_slice_thresholds.append(
-                        tfma.PerSliceMetricThreshold(
-                            slicing_specs=[tfma.SlicingSpec()], threshold=demanded
-                        )
-                    )
+            else:
+                metric.per_slice_thresholds.append(_overall(demanded))
         metrics.append(metric)
-    rows = tfma.MetricThreshold(
+    some = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": 1})
     )
     metrics.append(
         tfma.MetricConfig(
-            class_name="WeightedExampleCount", config=f'"name": "{LABELLED}"', threshold=rows
+            class_name="WeightedExampleCount",
+            config=f'"name": "{LABELLED}"',
+            per_slice_thresholds=[_overall(some)],
         )
     )
     if task.kind == "binary":
@@ -117,9 +117,13 @@ def _metrics_spec(
     return tfma.MetricsSpec(
         output_names=[task.name],
         model_names=[] if compared or not both else [CANDIDATE],
-        output_weights={},
         metrics=metrics,
     )
+
+
+def _overall(threshold: tfma.MetricThreshold) -> tfma.PerSliceMetricThreshold:
+    """A threshold for all rows together; TFMA holds every slice to one that names none."""
+    return tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
 
 
 def _demand(threshold: Threshold, compared: bool) -> tfma.MetricThreshold | None:
