@@ -12,6 +12,8 @@ from pipelines import nodes
 from pipelines.example_gen import ingest
 from pipelines.trainer import StageRun
 
+NAME = "pretrain"
+
 
 def create_pipeline(
     config: Config,
@@ -83,7 +85,7 @@ def create_pipeline(
         push_to, model=trainer.outputs["model"], blessing=evaluator.outputs["blessing"]
     )
     return tfx.dsl.Pipeline(
-        pipeline_name=f"{config.pipeline.name}-pretrain",
+        pipeline_name=f"{config.pipeline.name}-{NAME}",
         pipeline_root=root,
         components=[*components, trainer, evaluator, pusher],
         enable_cache=True,
