@@ -65,7 +65,7 @@ class Problem:
         line = f"split {self.split!r}{feature}: {self.what}"
         if self.setting is None or self.found is None:
             return line
-        enough = math.ceil(self.found * 1e4) / 1e4
+        enough = math.ceil(round(self.found * 1e4, 6)) / 1e4
         return (
             f"{line}; allowed is {self.allowed:.4g}, "
             f"`pipeline.checks.{self.setting}: {enough:g}` would allow it"
@@ -210,8 +210,11 @@ def relaxed_schema(
 
 
 def _rest(share: float) -> float:
-    """`1 - share`, such that 1 - 0.7 is 0.3."""
-    return round(1 - share, 12)
+    """`1 - share`, and a hair less: TFDV adds shares up, so that 80 of 100 rows are less than 0.8.
+
+    Where nothing is allowed, it stays exactly 1.
+    """
+    return max(1 - share - 1e-9, 0) if share else 1.0
 
 
 def _drifts(
@@ -271,7 +274,7 @@ def _new_categories(
     new = {category: count / total for category, count in counts.items() if category not in known}
     shown = [f"{category!r} ({share:.2%})" for category, share in new.items()][:SHOWN_CATEGORIES]
     more = f" and {len(new) - len(shown)} more" if len(new) > len(shown) else ""
-    allowed = _rest(feature.distribution_constraints.min_domain_mass)
+    allowed = round(1 - feature.distribution_constraints.min_domain_mass, 6)
     what = f"categories that the schema does not know: {', '.join(shown)}{more}"
     return Problem(split, feature.name, what, "max_new_categories", sum(new.values()), allowed)
 
@@ -286,7 +289,7 @@ def _missing(split: str, feature: schema_pb2.Feature, statistics: Statistics) ->
         if column.path.step == [feature.name]
     )
     share = 1 - present / rows.num_examples
-    allowed = _rest(feature.presence.min_fraction)
+    allowed = round(1 - feature.presence.min_fraction, 6)
     return Problem(
         split, feature.name, f"empty in {share:.2%} of the rows", "max_missing", share, allowed
     )
