@@ -46,8 +46,8 @@ class ChecksConfig:
     Args:
         max_bad_rows: Rows of a part that cannot be read (a text in a column of numbers, a label
             that the task does not allow). They are left out, counted and shown. Defaults to 0.
-        max_new_categories: Fraction of the rows in which a column may have a category that the
-            schema does not know. Defaults to 0.
+        max_new_categories: Fraction of a column's values that may be categories which the schema
+            does not know. Defaults to 0.
         max_missing: Fraction of the rows in which a column may be empty that the schema knows as
             always there. Defaults to 0.
         max_drift: How far a feature may be from the rows of stage 1: the L-infinity distance of the

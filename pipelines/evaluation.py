@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto.config_pb2 import PerSliceMetricThreshold
 
 from mptrec_tf.pipeline_config import METRICS, Metric, Threshold
 from mptrec_tf.serving.layout import SERVING_DEFAULT
@@ -121,9 +122,9 @@ def _metrics_spec(
     )
 
 
-def _overall(threshold: tfma.MetricThreshold) -> tfma.PerSliceMetricThreshold:
+def _overall(threshold: tfma.MetricThreshold) -> PerSliceMetricThreshold:
     """A threshold for all rows together; TFMA holds every slice to one that names none."""
-    return tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+    return PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
 
 
 def _demand(threshold: Threshold, compared: bool) -> tfma.MetricThreshold | None:

@@ -9,7 +9,9 @@ from tfx.types import Artifact, BaseChannel
 from mptrec_tf.config import Config
 from pipelines.evaluation import eval_config
 from pipelines.examples import TEST, TRAIN, VALIDATION
+from pipelines.schema import CuratedSchema, LearnedSchema, feature_kinds
 from pipelines.trainer import StageRun
+from pipelines.validation import DataValidator, RequireValidData
 
 TRAINING_SPLITS: dict[str, Any] = {
     "train_args": tfx.proto.TrainArgs(splits=[TRAIN]),
@@ -104,11 +106,45 @@ def evaluator(
     )
 
 
-def schema(config: Config, statistics: BaseChannel) -> Any:
-    """The schema: the curated one that the configuration names, or one learned from the rows."""
-    if config.pipeline.schema is not None:
-        return tfx.components.ImportSchemaGen(schema_file=config.pipeline.schema)
-    return tfx.components.SchemaGen(statistics=statistics, infer_feature_shape=False)
+def schema(config: Config, statistics: BaseChannel, curated: str | None) -> Any:
+    """The schema: a curated one, or one learned from the rows.
+
+    Args:
+        config: The configuration.
+        statistics: Statistics of the rows.
+        curated: Text of the curated schema, or `None`.
+    """
+    if curated is not None:
+        return CuratedSchema(text=curated)
+    return LearnedSchema(statistics=statistics, features=feature_kinds(config.features))
+
+
+def validation(
+    config: Config,
+    *,
+    statistics: BaseChannel,
+    schema: BaseChannel,
+    base_statistics: BaseChannel | None = None,
+) -> tuple[Any, Any]:
+    """The check of the rows, and what stops the run if they do not fit.
+
+    Args:
+        config: The configuration.
+        statistics: Statistics of the rows.
+        schema: Their schema.
+        base_statistics: Statistics of the rows of stage 1. Defaults to `None`: no drift.
+    """
+    checks = config.pipeline.checks
+    validator = DataValidator(
+        statistics=statistics,
+        schema=schema,
+        base_statistics=base_statistics,
+        features=feature_kinds(config.features),
+        max_new_categories=checks.max_new_categories,
+        max_missing=checks.max_missing,
+        max_drift=checks.max_drift,
+    )
+    return validator, RequireValidData(anomalies=validator.outputs["anomalies"])
 
 
 def pusher(push_to: str, *, model: BaseChannel, blessing: BaseChannel) -> tfx.components.Pusher:

@@ -22,6 +22,7 @@ def create_pipeline(
     root: str,
     push_to: str,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
+    schema: str | None = None,
     baseline: str | None = None,
     baseline_tasks: Sequence[str] = (),
     seed: int = 0,
@@ -35,6 +36,7 @@ def create_pipeline(
         root: Where artifacts are written to.
         push_to: Directory of the served versions.
         metadata: Connection of ML Metadata. Defaults to `None`: the orchestrator's own.
+        schema: Text of a curated schema. Defaults to `None`: learned from the rows.
         baseline: URI of the model that thresholds on changes compare with. Defaults to `None`.
         baseline_tasks: The tasks of that model.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
@@ -44,15 +46,19 @@ def create_pipeline(
     run = StageRun(config, None, seed, f"{root}/state")
     examples = ingest(config, sources, tasks, span=span)
     statistics = nodes.statistics(examples.outputs["examples"])
-    schema = nodes.schema(config, statistics.outputs["statistics"])
+    known = nodes.schema(config, statistics.outputs["statistics"], schema)
+    validator, valid = nodes.validation(
+        config, statistics=statistics.outputs["statistics"], schema=known.outputs["schema"]
+    )
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],
-        schema=schema.outputs["schema"],
+        schema=known.outputs["schema"],
         preprocessing_fn="pipelines.preprocessing.preprocessing_fn",
         custom_config={"features": dump(config.features), "tasks": list(tasks)},
         disable_statistics=True,
     )
-    components: list[Any] = [examples, statistics, schema, transform]
+    transform.add_upstream_node(valid)
+    components: list[Any] = [examples, statistics, known, validator, valid, transform]
     hyperparameters = None
     if config.pipeline.tune:
         tuner = nodes.tuner(
@@ -66,19 +72,19 @@ def create_pipeline(
         run,
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
+        schema=known.outputs["schema"],
         hyperparameters=hyperparameters,
     )
-    known = None
+    last = None
     if baseline is not None:
-        known = nodes.imported("BaselineModel", baseline, tfx.types.standard_artifacts.Model)
-        components.append(known)
+        last = nodes.imported("BaselineModel", baseline, tfx.types.standard_artifacts.Model)
+        components.append(last)
     evaluator = nodes.evaluator(
         config,
         tasks,
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
-        baseline=None if known is None else known.outputs["result"],
+        baseline=None if last is None else last.outputs["result"],
         baseline_tasks=baseline_tasks,
     )
     pusher = nodes.pusher(

@@ -68,12 +68,20 @@ def create_pipeline(
     base_statistics = nodes.imported("BaseStatistics", base.statistics, types.ExampleStatistics)
     examples = ingest(config, sources, tasks, span=span)
     statistics = nodes.statistics(examples.outputs["examples"])
+    validator, valid = nodes.validation(
+        config,
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["result"],
+        base_statistics=base_statistics.outputs["result"],
+    )
     encode = Encode(
         examples=examples.outputs["examples"],
         transform_graph=graph.outputs["result"],
         task=task,
     )
-    components = [model, graph, schema, base_statistics, examples, statistics, encode]
+    encode.add_upstream_node(valid)
+    imported = [model, graph, schema, base_statistics]
+    components = [*imported, examples, statistics, validator, valid, encode]
     hyperparameters = None
     if config.pipeline.tune:
         tuner = nodes.tuner(

@@ -25,6 +25,7 @@ from pipelines.metadata import Artifact, Execution, Store, connection
 from pipelines.preprocessing import read_encoder
 from pipelines.prompt_tune import Base
 from pipelines.runners import local
+from pipelines.schema import check_schema_file
 from pipelines.trainer import base_model_file, check_graph
 from pipelines.verdict import failures, gate_reasons
 
@@ -93,6 +94,7 @@ def run_pretrain(
         root=place.root,
         push_to=place.push_to,
         metadata=place.connection,
+        schema=curated_schema(config),
         baseline=record.values.get("baseline"),
         baseline_tasks=[
             name for name in record.values.get("baseline_tasks", []) if name in config.stage1.tasks
@@ -215,6 +217,16 @@ def check_sources(config: Config, sources: Mapping[str, str], tasks: Sequence[Ta
         if "://" not in path:
             first = expand_paths(PLACEHOLDERS.sub("*", path))[0]
             next(read_chunks(first, [*config.features, *map(CategoricalFeature, others)], tasks))
+
+
+def curated_schema(config: Config) -> str | None:
+    """Text of the curated schema, if the configuration names one.
+
+    Raises:
+        PipelineError: If it cannot be read, or does not know a feature.
+    """
+    file = config.pipeline.schema
+    return None if file is None else check_schema_file(file, config.features, config.stage1.tasks)
 
 
 def base_of(store: Store, model: Artifact) -> Base:

@@ -17,6 +17,7 @@ def compile_pipeline(
     output: str | os.PathLike[str],
     *,
     sources: Mapping[str, str],
+    schema: str | None = None,
     task: str | None = None,
     base: Base | None = None,
     labelled_tasks: Sequence[str] = (),
@@ -31,6 +32,7 @@ def compile_pipeline(
         config: The configuration, with `pipeline.kubeflow` and `pipeline.push_to`.
         output: File that ends in `.json` or `.yaml`.
         sources: Path or pattern of the raw rows by split, as the workers see them.
+        schema: Text of a curated schema, for stage 1. Defaults to `None`: learned from the rows.
         task: The new task. Defaults to `None`: stage 1.
         base: What the new task is built on. Defaults to `None`, for stage 1.
         labelled_tasks: The older tasks whose labels the rows have. Defaults to none.
@@ -62,6 +64,7 @@ def compile_pipeline(
             sources=sources,
             root=settings.kubeflow.root,
             push_to=settings.push_to,
+            schema=schema,
             seed=seed,
         )
     else:
