@@ -15,6 +15,7 @@ from tfx.v1.types.standard_artifacts import ExampleStatistics, Schema
 
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec.features import Feature
+from pipelines.examples import LABEL, WEIGHT
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
@@ -116,19 +117,22 @@ def CuratedSchema(  # noqa: N802
         file.write(text)
 
 
-def check_schema_file(path: str, features: Sequence[Feature]) -> str:
+def check_schema_file(path: str, features: Sequence[Feature], tasks: Sequence[str] = ()) -> str:
     """Reads a curated schema, before any work is done.
+
+    A good start for one is the schema that `LearnedSchema` wrote in an earlier run.
 
     Args:
         path: The file, a text protobuf.
         features: The features that it must know.
+        tasks: Names of the tasks whose labels and weights it must know. Defaults to none.
 
     Returns:
         Its text, for `CuratedSchema`.
 
     Raises:
-        PipelineError: If the file is missing or no schema, does not know a feature, or knows it as
-            another type.
+        PipelineError: If the file is missing or no schema, does not know a column, knows it as
+            another type, or fixes the shape of a feature; every problem is listed.
     """
     if not fileio.exists(path):
         raise PipelineError(f"pipeline.schema: no such file: {path}")
@@ -140,19 +144,26 @@ def check_schema_file(path: str, features: Sequence[Feature]) -> str:
         raise PipelineError(
             f"pipeline.schema: {path} is not a schema in text protobuf: {error}"
         ) from error
-    types = {feature.name: feature.type for feature in schema.feature}
+    expected = {
+        feature.name: schema_pb2.FLOAT if feature.kind == "numeric" else schema_pb2.BYTES
+        for feature in features
+    }
+    columns = {column.name: column for column in schema.feature}
     problems = []
-    for feature in features:
-        expected = schema_pb2.FLOAT if feature.kind == "numeric" else schema_pb2.BYTES
-        found = types.get(feature.name)
-        if found is None:
-            problems.append(f"it does not know the feature {feature.name!r}")
-        elif found != expected:
+    for name in expected:
+        if name in columns and columns[name].HasField("shape"):
             problems.append(
-                f"the {feature.kind} feature {feature.name!r} must be of type "
-                f"{schema_pb2.FeatureType.Name(expected)}, "
-                f"got {schema_pb2.FeatureType.Name(found)}"
+                f"{name!r} has a shape, so that no cell may be missing; give it "
+                "value_count { min: 1 max: 1 } instead"
             )
+    expected |= {prefix + task: schema_pb2.FLOAT for task in tasks for prefix in (LABEL, WEIGHT)}
+    for name, kind in expected.items():
+        wanted = schema_pb2.FeatureType.Name(kind)
+        if name not in columns:
+            problems.append(f"it does not know {name!r}, of type {wanted}")
+        elif columns[name].type != kind:
+            found = schema_pb2.FeatureType.Name(columns[name].type)
+            problems.append(f"{name!r} must be of type {wanted}, got {found}")
     if problems:
         raise PipelineError("\n".join(f"pipeline.schema: {path}: {line}" for line in problems))
     return text

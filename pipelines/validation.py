@@ -105,7 +105,22 @@ def DataValidator(  # noqa: N802 (TFX names the component after it)
     """Compares every split with the schema, and with the training rows of stage 1.
 
     Columns that are no features (labels, weights, columns of slices) never stop a run: a new task
-    is a new column. `RequireValidData` must follow.
+    is a new column.
+
+    `RequireValidData` must come between this and what learns from the rows:
+
+    ```python
+    validator = DataValidator(
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        features=feature_kinds(config.features),
+        max_new_categories=checks.max_new_categories,
+        max_missing=checks.max_missing,
+        max_drift=checks.max_drift,
+    )
+    require = RequireValidData(anomalies=validator.outputs["anomalies"])
+    transform.add_upstream_node(require)
+    ```
 
     Args:
         statistics: Statistics of the raw rows.
@@ -117,7 +132,7 @@ def DataValidator(  # noqa: N802 (TFX names the component after it)
         max_new_categories: See `ChecksConfig`; a share of a column's values.
         max_missing: See `ChecksConfig`.
         max_drift: See `ChecksConfig`.
-        base_statistics: Statistics of the rows of stage 1. Defaults to `None`: there is no drift.
+        base_statistics: Statistics of the rows of stage 1. Defaults to `None`, no drift.
     """
     kinds = json.loads(features)
     curated = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
@@ -194,10 +209,6 @@ def relaxed_schema(
             mass.min_domain_mass = min(mass.min_domain_mass, _rest(max_new_categories))
         if feature.presence.min_fraction:
             feature.presence.min_fraction = min(feature.presence.min_fraction, _rest(max_missing))
-        if feature.HasField("shape"):
-            # A fixed shape would forbid every missing cell; the number of values remains fixed.
-            size = math.prod(dim.size for dim in feature.shape.dim)
-            feature.value_count.CopyFrom(schema_pb2.ValueCount(min=size, max=size))
         if max_drift is not None:
             comparator = feature.drift_comparator
             measure = (

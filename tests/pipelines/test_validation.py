@@ -218,21 +218,15 @@ def test_missing_cells_up_to_what_is_allowed(stage1, tmp_path):
     check(tmp_path / "allowed", statistics, stage1[1], max_missing=0.7)
 
 
-def test_a_curated_schema_of_fixed_shapes_allows_missing_cells_and_one_value(stage1, tmp_path):
-    train = tfdv.load_stats_binary(f"{stage1[0].uri}/Split-train/FeatureStats.pb")
-    schema = tfdv.infer_schema(train, infer_feature_shape=True)
-    assert tfdv.get_feature(schema, "work").HasField("shape")
-    schema = curated(tmp_path / "schema", text_format.MessageToString(schema))
-    statistics = statistics_of(
-        tmp_path / "statistics", {"test": table(work=first(5, None, "work"))}
-    )
-    lines, _ = problems(tmp_path / "anomalies", statistics, schema)
-    assert len(lines) == 1 and "`pipeline.checks.max_missing: 0.05`" in lines[0]
-    check(tmp_path / "allowed", statistics, schema, max_missing=0.05)
-    lists = table(work=[["office", "farm"]] * ROWS)
+def test_several_values_in_a_column_of_one(stage1, tmp_path):
     features = (MultiValuedFeature("work"), *(f for f in FEATURES if f.name != "work"))
-    two = statistics_of(tmp_path / "two", dict.fromkeys(SPLITS, lists), features)
-    assert len(problems(tmp_path / "more", two, schema, max_missing=1.0)[0]) == len(SPLITS)
+    rows = table(work=[["office", "farm"]] * ROWS)
+    statistics = statistics_of(tmp_path / "statistics", dict.fromkeys(SPLITS, rows), features)
+    lines, _ = problems(tmp_path / "anomalies", statistics, stage1[1])
+    assert lines == [
+        f"- split {split!r}, feature 'work': Some examples have more values than expected."
+        for split in SPLITS
+    ]
 
 
 def test_a_setting_never_forbids_what_the_schema_allows(stage1, tmp_path):
@@ -341,16 +335,23 @@ def test_a_schema_file_is_checked_before_any_work(stage1, tmp_path):
     with pytest.raises(PipelineError, match="is not a schema"):
         check_schema_file(str(path), FEATURES)
     path.write_text(text_format.MessageToString(read_schema(stage1[1])))
-    assert read_schema(curated(tmp_path / "copy", check_schema_file(str(path), FEATURES))) == (
-        read_schema(stage1[1])
-    )
-    others = (NumericFeature("work"), CategoricalFeature("age"), CategoricalFeature("color"))
+    text = check_schema_file(str(path), FEATURES, ["bought"])
+    assert read_schema(curated(tmp_path / "copy", text)) == read_schema(stage1[1])
+    train = tfdv.load_stats_binary(f"{stage1[0].uri}/Split-train/FeatureStats.pb")
+    shapes = tfdv.infer_schema(train, infer_feature_shape=True)
+    path.write_text(text_format.MessageToString(shapes))
+    others = (NumericFeature("work"), CategoricalFeature("color"), MultiValuedFeature("tags"))
     with pytest.raises(PipelineError) as error:
-        check_schema_file(str(path), others)
-    assert [line.split(": ", 2)[2] for line in str(error.value).splitlines()] == [
-        "the numeric feature 'work' must be of type FLOAT, got BYTES",
-        "the categorical feature 'age' must be of type BYTES, got FLOAT",
-        "it does not know the feature 'color'",
+        check_schema_file(str(path), others, ["bought", "rated"])
+    assert [
+        line.removeprefix(f"pipeline.schema: {path}: ") for line in str(error.value).split("\n")
+    ] == [
+        "'work' has a shape, so that no cell may be missing; give it value_count { min: 1 max: 1 } "
+        "instead",
+        "'work' must be of type FLOAT, got BYTES",
+        "it does not know 'color', of type BYTES",
+        "it does not know 'label:rated', of type FLOAT",
+        "it does not know 'weight:rated', of type FLOAT",
     ]
 
 
@@ -380,7 +381,9 @@ def test_a_run_stops_until_more_is_allowed_or_the_schema_knows_more(stage1, tmp_
             **(STRICT | settings),
         )
         require = RequireValidData(anomalies=validator.outputs["anomalies"])
-        after = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"])
+        after = LearnedSchema(
+            statistics=statistics.outputs["statistics"], features=feature_kinds(FEATURES)
+        )
         after.add_upstream_node(require)
         tfx.orchestration.LocalDagRunner().run(
             tfx.dsl.Pipeline(
@@ -395,7 +398,7 @@ def test_a_run_stops_until_more_is_allowed_or_the_schema_knows_more(stage1, tmp_
 
     def executed(component):
         """How each run of a component ended."""
-        executions = store.get_executions_by_type(component)
+        executions = sorted(store.get_executions_by_type(component), key=lambda e: e.id)
         states = {state: name for name, state in metadata_store_pb2.Execution.State.items()}
         return [states[execution.last_known_state] for execution in executions]
 
@@ -405,21 +408,27 @@ def test_a_run_stops_until_more_is_allowed_or_the_schema_knows_more(stage1, tmp_
     store = metadata_store.MetadataStore(database)
     (kept,) = store.get_artifacts_by_type("ExampleAnomalies")
     assert kept.state == kept.LIVE
-    assert json.loads(kept.custom_properties["blessed"].string_value) == {
+    assert dict(kept.custom_properties["blessed"].struct_value.items()) == {
         "train": 1,
         "validation": 1,
         "test": 0,
     }
     assert executed("pipelines.validation.DataValidator") == ["COMPLETE"]
     assert executed("pipelines.validation.RequireValidData") == ["FAILED"]
-    assert executed("tfx.components.schema_gen.component.SchemaGen") == []
+    assert executed("pipelines.schema.LearnedSchema") == []
     with pytest.raises(PipelineError, match="sea"):
         run(text)
     assert executed("pipelines.validation.DataValidator") == ["COMPLETE", "CACHED"]
     run(text, max_new_categories=0.04)
-    assert executed("tfx.components.schema_gen.component.SchemaGen") == ["COMPLETE"]
+    assert executed("pipelines.schema.LearnedSchema") == ["COMPLETE"]
+    (learned_schema,) = (
+        artifact
+        for artifact in store.get_artifacts_by_type("Schema")
+        if "LearnedSchema" in artifact.uri
+    )
+    known = tfdv.get_domain(tfdv.load_schema_text(f"{learned_schema.uri}/schema.pbtxt"), "work")
+    assert list(known.value) == ["farm", "office", "sea"]
     run(text.replace('value: "farm"', 'value: "farm"\n  value: "sea"'))
     assert executed("pipelines.schema.CuratedSchema")[-1] == "COMPLETE"
     validated = executed("pipelines.validation.DataValidator")
     assert validated == ["COMPLETE", "CACHED", "COMPLETE", "COMPLETE"]
-    print(kept, [(e.name, e.type, e.last_known_state) for e in store.get_executions()])
