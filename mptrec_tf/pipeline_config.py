@@ -50,8 +50,9 @@ class ChecksConfig:
             does not know. Defaults to 0.
         max_missing: Fraction of the rows in which a column may be empty that the schema knows as
             always there. Defaults to 0.
-        max_drift: How far a feature may be from the rows of stage 1: the L-infinity distance of the
-            frequencies of categories, the Jensen-Shannon divergence of numbers. Defaults to 0.1.
+        max_drift: How far a feature of the training rows may be from those of stage 1: the
+            L-infinity distance of the frequencies of categories, the Jensen-Shannon divergence of
+            numbers. Defaults to 0.1.
     """
 
     max_bad_rows: Count = 0

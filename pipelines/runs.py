@@ -84,7 +84,7 @@ def run_pretrain(
     record = place.record(sources, seed, span)
     store = place.store()
     if not record.same and store is not None:
-        last = store.pushed_models(config.pipeline.name)
+        last = store.pushed_models(place.push_to)
         if last:
             record.values["baseline"] = last[-1].model.uri
             record.values["baseline_tasks"] = _served_tasks(last[-1].model)
@@ -155,8 +155,11 @@ def run_prompt_tune(
             raise PipelineError(
                 f"{place.directory}: no base model yet; run the stage pretrain there first"
             )
-        name = config.pipeline.name
-        model = store.last_pushed(name).model if base is None else store.find_model(base, name)
+        model = (
+            store.last_pushed(place.push_to).model
+            if base is None
+            else store.find_model(base, place.push_to)
+        )
         found = base_of(store, model)
         record.values["base"] = found._asdict()
         record.values["labelled_tasks"] = check_base(config, task, found, sources)

@@ -269,6 +269,8 @@ def _problems(
                 Reason.COMPARATOR_L_INFTY_HIGH,
                 Reason.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH,
             ):
+                if split != TRAIN:  # like with like: a small split is far from any other by chance
+                    continue
                 (drift,) = (drift for drift in drifts if drift.feature == name)
                 what = f"it drifted from the rows of stage 1: {reason.description.strip()}"
                 yield Problem(split, name, what, "max_drift", drift.value, drift.threshold)

@@ -235,7 +235,7 @@ def test_a_setting_never_forbids_what_the_schema_allows(stage1, tmp_path):
     tfdv.get_feature(schema, "work").drift_comparator.infinity_norm.threshold = 0.3
     tfdv.get_feature(schema, "age").presence.min_fraction = 0.5
     schema = curated(tmp_path / "schema", text_format.MessageToString(schema))
-    tables = {"test": table(work=first(20, "sea", "work"), age=first(50, None, "age"))}
+    tables = {"train": table(work=first(20, "sea", "work"), age=first(50, None, "age"))}
     statistics = statistics_of(tmp_path / "statistics", tables)
     lines, _ = problems(tmp_path / "anomalies", statistics, schema, stage1[0])
     assert len(lines) == 1 and "'age': it drifted" in lines[0]
@@ -298,13 +298,14 @@ def test_drift_is_that_of_numpy(tmp_path):
         tags=[["b"]] * 50 + [["a", "b"]] * 50,
     )
     statistics = statistics_of(
-        tmp_path / "statistics", {"train": base_rows, "validation": base_rows, "test": shifted}
+        tmp_path / "statistics", {"train": shifted, "validation": base_rows, "test": shifted}
     )
     lines, written = problems(tmp_path / "anomalies", statistics, schema, base)
     drifts = json.loads((tmp_path / "anomalies" / "drift.json").read_text())
     assert len(drifts) == len(SPLITS) * len(FEATURES)
-    assert {drift["value"] for drift in drifts if drift["split"] != "test"} == {0}
-    values = {drift["feature"]: drift for drift in drifts if drift["split"] == "test"}
+    assert {drift["value"] for drift in drifts if drift["split"] == "validation"} == {0}
+    values = {drift["feature"]: drift for drift in drifts if drift["split"] == "train"}
+    assert values.keys() == {drift["feature"] for drift in drifts if drift["split"] == "test"}
     frequencies = {
         "work": (np.array([0.6, 0.4]), np.array([0.85, 0.15])),
         "code": (np.full(4, 0.25), np.full(4, 0.25)),
@@ -317,7 +318,7 @@ def test_drift_is_that_of_numpy(tmp_path):
     assert values["age"]["measure"] == "Jensen-Shannon divergence"
     assert values["age"]["value"] == pytest.approx(divergence, rel=0.02)
     assert [(p["split"], p["feature"], p["setting"]) for p in written] == [
-        ("test", name, "max_drift") for name in ("age", "work", "tags")
+        ("train", name, "max_drift") for name in ("age", "work", "tags")
     ]
     assert "`pipeline.checks.max_drift: 0.25` would allow it" in lines[1]
     enough = max(float(re.search(r"max_drift: ([\d.]+)", line)[1]) for line in lines)
