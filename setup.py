@@ -54,11 +54,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     author="The mptrec_tf developers",
-    packages=find_namespace_packages(include=["mptrec_cli*", "mptrec_client*", "mptrec_tf*"]),
+    packages=find_namespace_packages(
+        include=["mptrec_cli*", "mptrec_client*", "mptrec_tf*", "pipelines*"]
+    ),
     package_data={
         "mptrec_tf": ["py.typed", "**/*.html"],
         "mptrec_cli": ["py.typed"],
         "mptrec_client": ["py.typed"],
+        "pipelines": ["py.typed", "**/*.html"],
     },
     python_requires=">=3.10,<3.14",
     install_requires=[

@@ -11,11 +11,11 @@ from mptrec_tf.spec.parsing import STRICT
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
-Metric = Literal["auc", "log_loss", "calibration", "accuracy", "rmse", "mae"]
+Metric = Literal["auc", "log_loss", "calibration", "accuracy", "mse", "mae"]
 METRICS: dict[str, tuple[Metric, ...]] = {
     "binary": ("auc", "log_loss", "calibration"),
     "multiclass": ("accuracy", "log_loss"),
-    "regression": ("rmse", "mae"),
+    "regression": ("mse", "mae"),
 }
 """The metrics of the evaluation by kind of task."""
 
@@ -46,12 +46,13 @@ class ChecksConfig:
     Args:
         max_bad_rows: Rows of a part that cannot be read (a text in a column of numbers, a label
             that the task does not allow). They are left out, counted and shown. Defaults to 0.
-        max_new_categories: Fraction of the rows in which a column may have a category that the
-            schema does not know. Defaults to 0.
+        max_new_categories: Fraction of a column's values that may be categories which the schema
+            does not know. Defaults to 0.
         max_missing: Fraction of the rows in which a column may be empty that the schema knows as
             always there. Defaults to 0.
-        max_drift: How far a feature may be from the rows of stage 1: the L-infinity distance of the
-            frequencies of categories, the Jensen-Shannon divergence of numbers. Defaults to 0.1.
+        max_drift: How far a feature of the training rows may be from those of stage 1: the
+            L-infinity distance of the frequencies of categories, the Jensen-Shannon divergence of
+            numbers. Defaults to 0.1.
     """
 
     max_bad_rows: Count = 0
@@ -67,7 +68,7 @@ class Threshold:
     Args:
         task: The task.
         metric: `"auc"` (default), `"log_loss"` or `"calibration"` of a binary task, `"accuracy"` or
-            `"log_loss"` of a multiclass one, `"rmse"` or `"mae"` of a regression.
+            `"log_loss"` of a multiclass one, `"mse"` or `"mae"` of a regression.
         min: The smallest value allowed. Defaults to `None`.
         max: The largest value allowed. Defaults to `None`.
         worse_by: How much worse than the last blessed model at most. Not for `"calibration"`.

@@ -135,41 +135,60 @@ class FeatureEncoder(keras.layers.Layer):
         Raises:
             DataError: If a column is missing or holds values of another type.
         """
-        numbers = {f.name: NumberCounts() for f in self.numeric_features}
-        categories = {f.name: CategoryCounts() for f in self.features if _learns_vocabulary(f)}
+        sketches = EncodingSketches(self.features)
         label = "learning the encoding" if progress else None
         for chunk in read_chunks(source, self.features, progress=label):
-            for feature in self.features:
-                if isinstance(feature, NumericFeature):
-                    numbers[feature.name].update(_numbers(feature, chunk))
-                elif feature.name in categories:
-                    categories[feature.name].update(_texts(feature, chunk))
-        self.set_sketches(numbers, categories)
-        return self
+            sketches.update(chunk)
+        return self.take(sketches)
 
-    def set_sketches(
-        self, numbers: Mapping[str, NumberCounts], categories: Mapping[str, CategoryCounts]
-    ) -> None:
+    def take(self, sketches: "EncodingSketches") -> "FeatureEncoder":
         """Takes the encoding from counts that were made elsewhere, such as in a Beam pipeline.
 
         Args:
-            numbers: Counts by numeric column.
-            categories: Counts by categorical column whose vocabulary is learned.
+            sketches: Counts of the columns of these features.
+
+        Returns:
+            This encoder.
         """
         numeric_state = {}
         for feature in self.numeric_features:
-            counts = numbers[feature.name]
+            counts = sketches.numbers[feature.name]
             numeric_state[feature.name] = (
                 counts.boundaries(feature.bins)
                 if feature.encoding == "piecewise_linear"
                 else list(counts.mean_and_deviation())
             )
         learned = {
-            f.name: categories[f.name].vocabulary(f.min_count, f.max_size, f.missing_values)
+            f.name: sketches.categories[f.name].vocabulary(
+                f.min_count, f.max_size, f.missing_values
+            )
             for f in self.features
-            if isinstance(f, CategoricalFeature) and f.name in categories
+            if isinstance(f, CategoricalFeature) and f.name in sketches.categories
         }
         self._set_state(numeric_state, learned)
+        return self
+
+    def to_json(self) -> str:
+        """The encoding as text: equal texts mean equal encodings."""
+        self._require_adapted()
+        return json.dumps(
+            {
+                "features": [dump(feature) for feature in self.features],
+                "numeric_state": self._numeric_state,
+                "vocabularies": self._vocabularies,
+            },
+            ensure_ascii=False,
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "FeatureEncoder":
+        """The inverse of `to_json`."""
+        state = json.loads(text)
+        spec = parse(DataSpec, {"features": state["features"]}, "the encoding")
+        encoder = cls(spec.features, numeric_state={})
+        encoder._set_state(state["numeric_state"], state["vocabularies"])
+        return encoder
 
     def _set_state(
         self, numeric_state: dict[str, list[float]], learned: Mapping[str, list[str]]
@@ -222,16 +241,16 @@ class FeatureEncoder(keras.layers.Layer):
         rows, outputs = chunk.table.num_rows, {}
         if self.numeric_features:
             outputs["numeric"] = np.stack(
-                [_numbers(f, chunk) for f in self.numeric_features], axis=-1
+                [numbers_of(f, chunk) for f in self.numeric_features], axis=-1
             ).astype(np.float32)
         if self.categorical_features:
             outputs["categorical"] = np.stack(
-                [self._ids_of_texts(f, _texts(f, chunk)) for f in self.categorical_features], -1
+                [self._ids_of_texts(f, texts_of(f, chunk)) for f in self.categorical_features], -1
             )
         if self.multivalued_features:
             parts = []
             for feature in self.multivalued_features:
-                lists = _lists(feature, chunk)
+                lists = lists_of(feature, chunk)
                 ids = self._ids_of_texts(feature, lists.flatten())
                 part = np.full((rows, feature.max_length), MISSING_ID, np.int32)
                 lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
@@ -322,6 +341,44 @@ class FeatureEncoder(keras.layers.Layer):
         self._set_state(self._numeric_state, vocabularies)
 
 
+class EncodingSketches:
+    """What one pass over rows learns about all columns; mergeable, independent of order.
+
+    Args:
+        features: The features.
+
+    Attributes:
+        numbers: `NumberCounts` by numeric column.
+        categories: `CategoryCounts` by categorical column whose vocabulary is learned.
+    """
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = tuple(features)
+        self.numbers = {f.name: NumberCounts() for f in self._features if _is_numeric(f)}
+        self.categories = {
+            f.name: CategoryCounts() for f in self._features if _learns_vocabulary(f)
+        }
+
+    def update(self, chunk: Chunk) -> None:
+        """Counts rows.
+
+        Raises:
+            DataError: If a value does not fit its feature.
+        """
+        for feature in self._features:
+            if isinstance(feature, NumericFeature):
+                self.numbers[feature.name].update(numbers_of(feature, chunk))
+            elif feature.name in self.categories:
+                self.categories[feature.name].update(texts_of(feature, chunk))
+
+    def merge(self, other: "EncodingSketches") -> None:
+        """Adds what another worker counted."""
+        for name, numbers in self.numbers.items():
+            numbers.merge(other.numbers[name])
+        for name, categories in self.categories.items():
+            categories.merge(other.categories[name])
+
+
 def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> None:
     """Refuses a model whose features are not those of a spec.
 
@@ -374,7 +431,12 @@ def _fill(feature: NumericFeature, values: Any) -> Any:
     return tf.where(tf.math.is_nan(values), tf.constant(feature.missing, tf.float32), values)
 
 
-def _numbers(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
+def numbers_of(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
+    """A numeric column of some rows, its stand-in where a number is missing.
+
+    Raises:
+        DataError: If a value is no finite number, or missing where there is no stand-in.
+    """
     values = as_floats(chunk.table[feature.name], feature.name, chunk.where)
     missing = np.isnan(values)
     if missing.any():
@@ -390,11 +452,21 @@ def _numbers(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
     return values
 
 
-def _texts(feature: CategoricalFeature, chunk: Chunk) -> pa.Array:
+def texts_of(feature: CategoricalFeature, chunk: Chunk) -> pa.Array:
+    """A categorical column of some rows as text; of a multi-valued one, all its values.
+
+    Raises:
+        DataError: If the column does not hold categories.
+    """
     if isinstance(feature, MultiValuedFeature):
-        return _lists(feature, chunk).flatten()
+        return lists_of(feature, chunk).flatten()
     return as_strings(chunk.table[feature.name], feature.name, chunk.where)
 
 
-def _lists(feature: MultiValuedFeature, chunk: Chunk) -> pa.ListArray:
+def lists_of(feature: MultiValuedFeature, chunk: Chunk) -> pa.ListArray:
+    """A multi-valued column of some rows as lists of text.
+
+    Raises:
+        DataError: If the column does not hold categories.
+    """
     return as_lists(chunk.table[feature.name], feature.name, feature.separator, chunk.where)

@@ -6,6 +6,6 @@ it, and `mptrec_tf.serving.local.LocalServer` stands in for it in notebooks and 
 
 from mptrec_client import Client
 from mptrec_tf.serving.checking import Finding, check
-from mptrec_tf.serving.exporting import Manifest, export
+from mptrec_tf.serving.exporting import Manifest, export, publish_version, write_version
 
-__all__ = ["Client", "Finding", "Manifest", "check", "export"]
+__all__ = ["Client", "Finding", "Manifest", "check", "export", "publish_version", "write_version"]

@@ -48,7 +48,7 @@ def test_defaults(tmp_path):
         ({"data": {"validation": "x.csv"}}, "give dataset, or train and validation"),
         ({"data": {"train": "x.csv"}}, "give data.validation, or pipeline.split"),
         ({"pipeline": {"split": {"column": "user"}}}, "not both"),
-        ({"pipeline": {"thresholds": [{"task": "click", "metric": "rmse", "max": 1}]}}, "'rmse'"),
+        ({"pipeline": {"thresholds": [{"task": "click", "metric": "mse", "max": 1}]}}, "'mse'"),
         ({"pipeline": {"thresholds": [{"task": "click"}]}}, "min, max or worse_by"),
         ({"data": {"dataset": "iris"}}, "'iris'"),
         ({"features": [{"kind": "numeric", "name": "click"}]}, "'click' is also a feature"),

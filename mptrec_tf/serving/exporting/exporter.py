@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,12 @@ from mptrec_tf.serving.cases import write_cases
 from mptrec_tf.serving.checking.checker import check
 from mptrec_tf.serving.exporting.cases import make_cases
 from mptrec_tf.serving.exporting.manifest import Manifest
-from mptrec_tf.serving.exporting.samples import made_up_rows, raw_rows
+from mptrec_tf.serving.exporting.samples import Columns, made_up_rows, raw_rows
 from mptrec_tf.serving.exporting.saved_model import write_saved_model
 from mptrec_tf.serving.exporting.signatures import ServedModel
 from mptrec_tf.serving.exporting.versions import check_target, publish, staging, versions
 from mptrec_tf.serving.exporting.warmup import write_warmup
-from mptrec_tf.serving.layout import prediction_log_type
+from mptrec_tf.serving.layout import MANIFEST_FILE, prediction_log_type
 
 SAMPLE_ROWS = 64
 
@@ -70,33 +71,140 @@ def export(
     ```
     """
     base_path = check_target(base_path, version)
-    prediction_log_type()  # refused now if it is missing, not after the work
     name = base_path.absolute().name if name is None else name
-    features = model.encoder.features
-    sample = (
-        made_up_rows(model.encoder, SAMPLE_ROWS)
-        if rows is None
-        else raw_rows(features, rows, SAMPLE_ROWS)
-    )
-    served = ServedModel(model)
+    served, sample = _prepare(model, rows)
     with staging(base_path) as directory:
-        write_saved_model(served, directory)
-        requests = write_warmup(
-            directory, name, model.encoder, model.tasks, sample, warmup_batch_sizes
-        )
-        write_cases(directory, make_cases(model, sample))
-        problems = [finding for finding in check(directory, ["c_api"]) if finding.problem]
-        if problems:
-            listed = "\n".join(f"  {finding.what}: {finding.problem}" for finding in problems)
-            raise ServingError(f"{base_path}: the export does not pass its check:\n{listed}")
-        manifest = Manifest.of(model, name, metrics or {}, requests)
+        manifest = _write(model, served, sample, directory, name, warmup_batch_sizes, metrics)
+        return _publish(directory, base_path, version, manifest)
 
-        def finish(number: int) -> None:
-            parent = _parent(base_path, manifest, number)
-            final = dataclasses.replace(manifest, version=number, parent_version=parent)
-            final.write(directory)
 
-        return base_path / str(publish(directory, base_path, version, finish))
+def write_version(
+    model: MPTRec,
+    directory: str | os.PathLike[str],
+    *,
+    name: str,
+    rows: Source | None = None,
+    warmup_batch_sizes: Sequence[int] = (1, 64),
+    metrics: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Writes and checks what `export` publishes, without a number: `publish_version` gives it one.
+
+    The manifest, with version 0, is written last, after the check: a directory without it is not
+    complete.
+
+    Args:
+        model: The model, after stage 1 or stage 2.
+        directory: Where to, made if it is not there. What a writer that crashed left is replaced.
+        name: Name that the model is served under.
+        rows: Raw rows for warm-up requests and checks, as for `export`. Defaults to `None`.
+        warmup_batch_sizes: Rows of the warm-up requests. Defaults to (1, 64).
+        metrics: Metrics by task, for the manifest. Defaults to `None`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ServingError: If the directory is remote, the extra `serving` is not installed, or what was
+            written does not pass its check.
+        ModelError: If a task's name is that of another signature.
+        DataError: If `rows` do not fit the features.
+
+    Example:
+
+    ```python
+    write_version(model, "candidate", name="census")
+    publish_version("candidate", "serving/census")  # serving/census/1
+    ```
+    """
+    directory = _local(directory)
+    served, sample = _prepare(model, rows)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MANIFEST_FILE).unlink(missing_ok=True)
+    manifest = _write(model, served, sample, directory, name, warmup_batch_sizes, metrics)
+    manifest.write(directory)
+    return manifest
+
+
+def publish_version(
+    directory: str | os.PathLike[str],
+    base_path: str | os.PathLike[str],
+    version: int | None = None,
+) -> pathlib.Path:
+    """Publishes what `write_version` wrote, as a version that appears whole.
+
+    It is copied beside the versions and gets its number by a rename. Publishing again is harmless:
+    if the newest version is this very export, nothing is done.
+
+    Args:
+        directory: What `write_version` wrote. It is left as it is.
+        base_path: Directory of the model's versions, made if it is not there.
+        version: The version, from 1. Defaults to `None`: the next one.
+
+    Returns:
+        The directory of the version.
+
+    Raises:
+        ServingError: If the directory is not a complete export, the version is there already, or
+            one of the two is remote.
+    """
+    directory, base_path = _local(directory), check_target(base_path, None)
+    manifest = Manifest.read(directory)
+    newest = max(versions(base_path), default=None)
+    if newest is not None and version in (None, newest):
+        path = base_path / str(newest)
+        known = _manifest(path)
+        if known is not None and known.is_same_export(manifest):
+            return path
+    check_target(base_path, version)
+    with staging(base_path) as copy:
+        shutil.copytree(directory, copy, dirs_exist_ok=True)
+        return _publish(copy, base_path, version, manifest)
+
+
+def _local(directory: str | os.PathLike[str]) -> pathlib.Path:
+    if "://" in str(directory):
+        raise ServingError(f"{directory}: expected a local directory: only such a one is checked")
+    return pathlib.Path(directory)
+
+
+def _prepare(model: MPTRec, rows: Source | None) -> tuple[ServedModel, Columns]:
+    """Everything that can be refused before a file is written."""
+    prediction_log_type()
+    if rows is None:
+        sample = made_up_rows(model.encoder, SAMPLE_ROWS)
+    else:
+        sample = raw_rows(model.encoder.features, rows, SAMPLE_ROWS)
+    return ServedModel(model), sample
+
+
+def _write(
+    model: MPTRec,
+    served: ServedModel,
+    sample: Columns,
+    directory: pathlib.Path,
+    name: str,
+    warmup_batch_sizes: Sequence[int],
+    metrics: Mapping[str, Any] | None,
+) -> Manifest:
+    """Writes and checks everything but the manifest."""
+    write_saved_model(served, directory)
+    requests = write_warmup(directory, name, model.encoder, model.tasks, sample, warmup_batch_sizes)
+    write_cases(directory, make_cases(model, sample))
+    problems = [finding for finding in check(directory, ["c_api"]) if finding.problem]
+    if problems:
+        listed = "\n".join(f"  {finding.what}: {finding.problem}" for finding in problems)
+        raise ServingError(f"{name}: the export does not pass its check:\n{listed}")
+    return Manifest.of(model, name, metrics or {}, requests)
+
+
+def _publish(
+    directory: pathlib.Path, base_path: pathlib.Path, version: int | None, manifest: Manifest
+) -> pathlib.Path:
+    def finish(number: int) -> None:
+        parent = _parent(base_path, manifest, number)
+        dataclasses.replace(manifest, version=number, parent_version=parent).write(directory)
+
+    return base_path / str(publish(directory, base_path, version, finish))
 
 
 def _parent(base_path: pathlib.Path, manifest: Manifest, version: int) -> int | None:
@@ -104,10 +212,15 @@ def _parent(base_path: pathlib.Path, manifest: Manifest, version: int) -> int | 
     if manifest.stage == 1:
         return None
     for older in reversed([number for number in versions(base_path) if number < version]):
-        try:
-            known = Manifest.read(base_path / str(older))
-        except ServingError:  # a version that something else wrote
-            continue
-        if known.fingerprint == manifest.frozen_fingerprint:
+        known = _manifest(base_path / str(older))
+        if known is not None and known.fingerprint == manifest.frozen_fingerprint:
             return older
     return None
+
+
+def _manifest(directory: pathlib.Path) -> Manifest | None:
+    """The manifest, `None` for a version that something else wrote."""
+    try:
+        return Manifest.read(directory)
+    except ServingError:
+        return None

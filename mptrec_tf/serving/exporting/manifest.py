@@ -100,6 +100,19 @@ class Manifest:
         except (ValueError, TypeError) as error:
             raise ServingError(f"{file}: broken manifest: {error}") from error
 
+    def is_same_export(self, other: "Manifest") -> bool:
+        """Whether both are of one export, under whatever version.
+
+        Args:
+            other: Another manifest.
+        """
+        # As text, in which a metric that is NaN equals itself.
+        one, two = (
+            json.dumps(dataclasses.asdict(dataclasses.replace(m, version=0, parent_version=None)))
+            for m in (self, other)
+        )
+        return one == two
+
     def write(self, directory: pathlib.Path) -> None:
         """Writes the manifest into a version's directory."""
         file = directory / MANIFEST_FILE

@@ -1,14 +1,17 @@
 """Version directories and the manifest."""
 
+import dataclasses
 import json
 import os
+import shutil
 import threading
 
 import pytest
 
 from mptrec_tf import DataError, ServingError
-from mptrec_tf.serving import Manifest, export
+from mptrec_tf.serving import Finding, Manifest, check, export, publish_version, write_version
 from mptrec_tf.serving.exporting.versions import publish, staging, versions
+from mptrec_tf.serving.layout import MANIFEST_FILE
 
 from .conftest import TASKS
 
@@ -139,3 +142,88 @@ def test_a_broken_manifest_is_named(tmp_path):
     (tmp_path / "assets.extra" / "manifest.json").write_text('{"name": "shop"}')
     with pytest.raises(ServingError, match=r"manifest\.json: broken"):
         Manifest.read(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """A version without a number, and its manifest."""
+    directory = tmp_path_factory.mktemp("written") / "Format-Serving"
+    metrics = {"click": {"auc": float("nan")}}
+    return directory, write_version(model, directory, name="shop", metrics=metrics)
+
+
+def files(directory):
+    return {
+        str(file.relative_to(directory)): file.read_bytes()
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_a_written_version_has_everything_but_a_number(written):
+    directory, manifest = written
+    assert Manifest.read(directory).is_same_export(manifest)
+    assert (manifest.name, manifest.version, manifest.parent_version) == ("shop", 0, None)
+    assert not [finding for finding in check(directory, ["session"]) if finding.problem]
+
+
+def test_a_published_version_is_a_whole_copy_with_a_number(written, tmp_path):
+    directory, _ = written
+    before = files(directory)
+    path = publish_version(directory, tmp_path / "shop")
+    assert path == tmp_path / "shop" / "1"
+    assert names(tmp_path / "shop") == ["1"]
+    assert files(directory) == before
+    copied = files(path)
+    assert copied.pop(MANIFEST_FILE) == before.pop(MANIFEST_FILE).replace(
+        b'"version": 0', b'"version": 1'
+    )
+    assert copied == before
+
+
+def test_publishing_again_gives_the_version_that_is_there(written, tmp_path):
+    directory, _ = written
+    assert [publish_version(directory, tmp_path).name for _ in range(2)] == ["1", "1"]
+    assert publish_version(directory, tmp_path, 1).name == "1"
+    (tmp_path / "2").mkdir()  # something else, published meanwhile: the newest is another one
+    assert publish_version(directory, tmp_path).name == "3"
+    with pytest.raises(ServingError, match="already has the version 2"):
+        publish_version(directory, tmp_path, 2)
+    assert versions(tmp_path) == [1, 2, 3]
+
+
+def test_a_later_export_of_the_same_weights_is_another_version(written, tmp_path):
+    directory, manifest = written
+    other = tmp_path / "other"
+    shutil.copytree(directory, other)
+    dataclasses.replace(manifest, created="2020-01-01T00:00:00+00:00").write(other)
+    assert [publish_version(d, tmp_path / "m").name for d in (directory, other)] == ["1", "2"]
+
+
+def test_a_published_version_knows_its_parent(exported, tmp_path):
+    first, second = (exported[0] / version for version in "12")
+    publish_version(first, tmp_path, 4)
+    assert publish_version(second, tmp_path) == tmp_path / "5"
+    assert Manifest.read(tmp_path / "5").parent_version == 4
+
+
+def test_what_is_not_a_complete_export_is_not_published(written, tmp_path):
+    directory = tmp_path / "half"
+    shutil.copytree(written[0], directory)
+    (directory / MANIFEST_FILE).unlink()
+    with pytest.raises(ServingError, match=r"half has no assets\.extra/manifest\.json"):
+        publish_version(directory, tmp_path / "shop")
+    for source, target in ((directory, "gs://bucket/shop"), ("gs://bucket/model", tmp_path)):
+        with pytest.raises(ServingError, match="gs://bucket"):
+            publish_version(source, target)
+    assert names(tmp_path) == ["half"]
+
+
+def test_a_version_that_fails_its_check_gets_no_manifest(written, model, tmp_path, monkeypatch):
+    directory = tmp_path / "again"
+    shutil.copytree(written[0], directory)
+    failed = [Finding("scores", "differ")]
+    monkeypatch.setattr("mptrec_tf.serving.exporting.exporter.check", lambda *_: failed)
+    with pytest.raises(ServingError, match="shop: the export does not pass its check"):
+        write_version(model, directory, name="shop")
+    assert not (directory / MANIFEST_FILE).exists()

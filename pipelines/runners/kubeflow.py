@@ -1,0 +1,107 @@
+"""Kubeflow Pipelines V2 and Vertex: the pipelines as files that those services run."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from tfx import v1 as tfx
+
+from mptrec_tf.config import Config
+from mptrec_tf.errors import PipelineError
+from pipelines import pretrain, prompt_tune
+from pipelines.prompt_tune import Base
+
+
+def compile_pipeline(
+    config: Config,
+    output: str | os.PathLike[str],
+    *,
+    sources: Mapping[str, str],
+    schema: str | None = None,
+    task: str | None = None,
+    base: Base | None = None,
+    labelled_tasks: Sequence[str] = (),
+    seed: int = 0,
+) -> pathlib.Path:
+    """Writes the definition of a pipeline.
+
+    What another pipeline made cannot be looked up there, and TFX would leave such an input out
+    without a word; so the base of a new task is given by URI.
+
+    Args:
+        config: The configuration, with `pipeline.kubeflow` and `pipeline.push_to`.
+        output: File that ends in `.json` or `.yaml`.
+        sources: Path or pattern of the raw rows by split, as the workers see them.
+        schema: Text of a curated schema, for stage 1. Defaults to `None`: learned from the rows.
+        task: The new task. Defaults to `None`: stage 1.
+        base: What the new task is built on. Defaults to `None`, for stage 1.
+        labelled_tasks: The older tasks whose labels the rows have. Defaults to none.
+        seed: Seed of weights, dropout and shuffle. Defaults to 0.
+
+    Returns:
+        The file.
+
+    Raises:
+        PipelineError: If the configuration lacks what Kubeflow needs, or a new task its base.
+
+    Example:
+
+    ```python
+    compile_pipeline(config, "pretrain.json", sources={"train": "gs://bucket/train-*.parquet", ...})
+    ```
+    """
+    settings = config.pipeline
+    path = pathlib.Path(output)
+    if settings.kubeflow is None:
+        raise PipelineError("pipeline.kubeflow: image and root are needed to compile")
+    if settings.push_to is None:
+        raise PipelineError("pipeline.push_to: needed to compile: no directory of this machine")
+    if path.suffix not in (".json", ".yaml", ".yml"):
+        raise PipelineError(f"{path}: should end in .json or .yaml")
+    if task is None:
+        pipeline = pretrain.create_pipeline(
+            config,
+            sources=sources,
+            root=settings.kubeflow.root,
+            push_to=settings.push_to,
+            schema=schema,
+            seed=seed,
+        )
+    else:
+        _check_base(task, base)
+        pipeline = prompt_tune.create_pipeline(
+            config,
+            task,
+            base,
+            sources=sources,
+            labelled_tasks=labelled_tasks,
+            root=settings.kubeflow.root,
+            push_to=settings.push_to,
+            seed=seed,
+        )
+    # Names of tasks may have what names there may not.
+    pipeline.pipeline_info.pipeline_name = pipeline.pipeline_info.pipeline_name.lower().replace(
+        "_", "-"
+    )
+    runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
+        config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
+            default_image=settings.kubeflow.image
+        ),
+        output_dir=str(path.parent.absolute()),
+        output_filename=path.name,
+    )
+    runner.run(pipeline)
+    return path
+
+
+def _check_base(task: str, base: Base | None) -> None:
+    missing = [
+        name
+        for name, uri in (base._asdict() if base else dict.fromkeys(Base._fields)).items()
+        if not uri
+    ]
+    if missing:
+        raise PipelineError(
+            f"the new task {task!r} needs the URIs of its base: {missing} not given; "
+            "`mptrec pipeline lineage` tells them"
+        )

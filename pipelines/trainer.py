@@ -1,0 +1,295 @@
+"""What the Trainer runs: the library's own training and export, for both stages."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+
+from mptrec_tf.config import Config
+from mptrec_tf.data import FeatureEncoder
+from mptrec_tf.data.datasets import EXAMPLE_ID, Rows, summarize
+from mptrec_tf.data.encoded import RowsInMemory
+from mptrec_tf.errors import PipelineError
+from mptrec_tf.models import MPTRec, load_model, save_model
+from mptrec_tf.serving import write_version
+from mptrec_tf.spec import Task
+from mptrec_tf.spec.parsing import dump, parse
+from mptrec_tf.training.fitting import StageData, Trained, fit_stage
+from mptrec_tf.training.stages import (
+    add_module,
+    stage1_identity,
+    stage1_model,
+    stage2_identity,
+)
+from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
+from pipelines.examples import parse_encoded, read_records
+from pipelines.preprocessing import read_encoder
+
+MODEL_FILE = "assets.extra/model.keras"
+TRAINING_FILE = "assets.extra/training.json"
+"""Beside the SavedModel: the Keras model, and how it was trained."""
+
+SHUFFLE_BUFFER = 262_144
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRun:
+    """What Trainer and Tuner are told, beside their artifacts.
+
+    Args:
+        config: The configuration.
+        task: The new task, or `None` in stage 1.
+        seed: Seed of weights, dropout and shuffle.
+        state: Directory in which trainings and searches keep their state, so that one that was cut
+            off goes on where it was.
+    """
+
+    config: Config
+    task: str | None
+    seed: int
+    state: str
+
+    @property
+    def stage(self) -> Stage:
+        """Name of the stage's section of the configuration."""
+        return "stage1" if self.task is None else "stage2"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for `custom_config`: what a training depends on and nothing else.
+
+        So a change elsewhere, such as another task for later, trains nothing anew.
+        """
+        config = self.config
+        names = [*config.stage1.tasks, *([self.task] if self.task else [])]
+        plain = dump(config) | {
+            "tasks": dump(config.spec.with_tasks(*names).tasks),
+            "data": {"train": "", "validation": "", "stream": config.data.stream},
+            "pipeline": {"name": config.pipeline.name},
+        }
+        unused = ["stage2"] if self.task is None else []
+        for section in unused + ([] if config.pipeline.tune else ["tuner"]):
+            plain.pop(section, None)
+        return {
+            "config": json.dumps(plain),
+            "task": self.task or "",
+            "seed": self.seed,
+            "state": self.state,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "StageRun":
+        """The inverse of `to_dict`."""
+        config = parse(Config, json.loads(plain["config"]), "the configuration")
+        return cls(config, plain["task"] or None, plain["seed"], plain["state"])
+
+    def state_of(self, what: str, identity: Any) -> pathlib.Path:
+        """Where the state of a training or a search is kept, the same in each try of it.
+
+        Args:
+            what: `"train"` or `"tune"`.
+            identity: What tells it apart from others, as plain data.
+        """
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
+        # A remote store cannot be appended to and renamed in: there a try begins anew.
+        root = tempfile.mkdtemp() if "://" in self.state else self.state
+        return pathlib.Path(root, f"{what}-{key.hexdigest()[:16]}")
+
+
+class Prepared(NamedTuple):
+    """What a stage begins with.
+
+    Attributes:
+        run: What is trained.
+        data: The rows.
+        base: The model that gets a task, with `base_file`; `None` in stage 1.
+        base_file: Its file.
+    """
+
+    run: StageRun
+    data: StageData
+    base: MPTRec | None
+    base_file: str | None
+
+
+def prepare(fn_args: Any) -> Prepared:
+    """Reads what Trainer and Tuner are given.
+
+    Args:
+        fn_args: `tfx.v1.components.FnArgs`.
+
+    Raises:
+        PipelineError: If stage 2 has no base model, or the graph does not belong to it.
+        SpecError: If the model was made from other features.
+    """
+    run = StageRun.from_dict(fn_args.custom_config)
+    encoder = read_encoder(fn_args.transform_graph_path)
+    config, base, base_file = run.config, None, None
+    if run.task is None:
+        tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
+    else:
+        base_file = base_model_file(fn_args.base_model)
+        base = load_model(base_file)
+        check_graph(base, encoder, fn_args.transform_graph_path)
+        tasks = (config.spec.task(run.task),)
+    read = StreamedExamples if config.data.stream else _in_memory
+    train, validation = (
+        read(_files(patterns), encoder, tasks)
+        for patterns in (fn_args.train_files, fn_args.eval_files)
+    )
+    return Prepared(run, StageData(encoder, tasks, train, validation), base, base_file)
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains a stage and writes the version that is served; see `tfx.v1.components.Trainer`.
+
+    A training that was cut off goes on after its last finished epoch.
+
+    Args:
+        fn_args: `tfx.v1.components.FnArgs`.
+    """
+    prepared = prepare(fn_args)
+    run, config = prepared.run, prepared.run.config
+    if fn_args.hyperparameters:
+        hyperparameters = keras_tuner.HyperParameters.from_config(fn_args.hyperparameters)
+        config = with_hyperparameters(config, run.stage, hyperparameters)
+    if prepared.base is None:
+        model = stage1_model(config, prepared.data.encoder, run.seed)
+        identity, settings = stage1_identity(config), config.stage1
+    else:
+        model = prepared.base
+        identity, settings = stage2_identity(config, model, run.task), config.stage2
+        add_module(config, model, run.task, run.seed)
+    trained = fit_stage(
+        model,
+        settings.training,
+        prepared.data,
+        run.state_of("train", [identity, prepared.data.identity, dump(settings), run.seed]),
+        identity=identity,
+        seed=run.seed,
+        verbose=2,
+    )
+    write_model(trained, settings, fn_args.serving_model_dir, config.pipeline.name)
+
+
+def write_model(trained: Trained, settings: Any, directory: str, name: str) -> None:
+    """Writes the SavedModel that is served, and beside it the Keras model and its training.
+
+    Args:
+        trained: The trained model.
+        settings: The stage's section of the configuration, as it was used.
+        directory: Where to.
+        name: Name that the model is served under.
+    """
+    best = trained.epochs[trained.best_epoch]
+    metrics = {key: value for key, value in best.items() if key.startswith("val_")}
+    write_version(trained.model, directory, name=name, metrics=metrics)
+    save_model(trained.model, os.path.join(directory, MODEL_FILE))
+    training = {
+        "settings": dump(settings),
+        "best_epoch": trained.best_epoch,
+        "epochs": trained.epochs,
+        "parameters": trained.model.count_params(),
+        "trained_parameters": sum(
+            int(np.prod(weight.shape)) for weight in trained.model.trainable_weights
+        ),
+    }
+    with tf.io.gfile.GFile(os.path.join(directory, TRAINING_FILE), "w") as file:
+        file.write(json.dumps(training, indent=1))
+
+
+def base_model_file(serving_model: str | None) -> str:
+    """The Keras model beside a SavedModel.
+
+    Args:
+        serving_model: Directory of the SavedModel, as the Trainer is given it.
+
+    Raises:
+        PipelineError: If there is none.
+    """
+    if not serving_model:
+        raise PipelineError("stage 2 was given no base model")
+    file = os.path.join(serving_model, MODEL_FILE)
+    if not tf.io.gfile.exists(file):
+        raise PipelineError(f"{serving_model} has no {MODEL_FILE}: not a model of these pipelines")
+    return file
+
+
+def check_graph(model: MPTRec, encoder: FeatureEncoder, graph: str) -> None:
+    """Refuses a Transform graph that encodes otherwise than a model expects.
+
+    Raises:
+        PipelineError: If it does.
+    """
+    if encoder.to_json() != model.encoder.to_json():
+        raise PipelineError(
+            f"{graph}: this Transform graph does not belong to the base model: it encodes rows "
+            "otherwise than the model was trained with"
+        )
+
+
+def _files(patterns: Sequence[str]) -> list[str]:
+    return [file for pattern in patterns for file in sorted(tf.io.gfile.glob(pattern))]
+
+
+def _in_memory(
+    files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]
+) -> RowsInMemory:
+    parts = list(_batches(files, encoder, tasks))
+    return RowsInMemory(tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts))
+
+
+def _batches(files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]) -> Any:
+    dataset = read_records(files).map(lambda batch: parse_encoded(batch, encoder, tasks))
+    return dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+
+class StreamedExamples:
+    """Encoded examples that are read in every epoch; all are read once at first.
+
+    Args:
+        files: The files.
+        encoder: The encoder that made them.
+        tasks: The tasks whose labels are read.
+    """
+
+    def __init__(
+        self, files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]
+    ) -> None:
+        self._rows: Rows = summarize(_batches(files, encoder, tasks))
+        self.digest = self._rows.digest
+        self._files, self._encoder, self._tasks = list(files), encoder, tuple(tasks)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        with_example_ids: bool = False,
+    ) -> tf.data.Dataset:
+        """See `EncodedRows.batches`.
+
+        Raises:
+            ValueError: If the numbers of the rows are asked for.
+        """
+        if with_example_ids:
+            raise ValueError(f"{EXAMPLE_ID} needs the rows in memory, not data.stream")
+        records = read_records(self._files).unbatch()
+        if shuffle:
+            records = records.shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
+        dataset = records.batch(batch_size).map(
+            lambda batch: parse_encoded(batch, self._encoder, self._tasks),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        count = -(-self._rows.number // batch_size)
+        return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(
+            tf.data.AUTOTUNE
+        )

@@ -1,0 +1,106 @@
+"""Why a model was pushed or not, in words: what the Evaluator and the gate found."""
+
+import json
+import os
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+
+from pipelines.evaluation import LABELLED
+
+OVERALL = "all rows"
+GATE_FILE = "gate.json"
+
+
+class Failure(NamedTuple):
+    """A threshold that a model does not keep.
+
+    Attributes:
+        task: The task.
+        slice: Column and value, or `"all rows"`.
+        metric: The metric.
+        value: Its value; for a threshold on changes, the change.
+        demanded: What it should be.
+    """
+
+    task: str
+    slice: str
+    metric: str
+    value: float
+    demanded: str
+
+    def __str__(self) -> str:
+        return (
+            f"task {self.task!r}, {self.slice}: {self.metric} is {self.value:.5g}, "
+            f"demanded is {self.demanded}"
+        )
+
+
+def failures(evaluation: str) -> list[Failure]:
+    """The thresholds that a model does not keep.
+
+    Args:
+        evaluation: URI of the Evaluator's output.
+    """
+    result = tfma.load_validation_result(evaluation)
+    found = []
+    for validation in result.metric_validations_per_slice:
+        where = slice_name(
+            tuple((k.column, _value(k)) for k in validation.slice_key.single_slice_keys)
+        )
+        for failure in validation.failures:
+            found.append(
+                Failure(
+                    task=failure.metric_key.output_name,
+                    slice=where,
+                    metric="labelled rows"
+                    if failure.metric_key.name == LABELLED
+                    else failure.metric_key.name,
+                    value=failure.metric_value.double_value.value,
+                    demanded=_demanded(failure.metric_threshold),
+                )
+            )
+    return sorted(set(found))
+
+
+def slice_name(key: tuple[tuple[str, object], ...]) -> str:
+    """A slice in words.
+
+    Args:
+        key: Columns with their values, as TFMA keys its slices.
+    """
+    return ", ".join(f"{column} = {value}" for column, value in key) or OVERALL
+
+
+def gate_reasons(blessing: str) -> list[str]:
+    """Why the gate of the frozen tasks refused a model; nothing if it did not.
+
+    Args:
+        blessing: URI of its output.
+    """
+    file = os.path.join(blessing, GATE_FILE)
+    if not tf.io.gfile.exists(file):
+        return []
+    with tf.io.gfile.GFile(file, "r") as opened:
+        gate = json.loads(opened.read())
+    return [] if gate["blessed"] else list(gate["reasons"])
+
+
+def _value(key: Any) -> object:
+    kind = key.WhichOneof("kind")
+    value = getattr(key, kind)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _demanded(threshold: tfma.MetricThreshold) -> str:
+    parts = []
+    bounds = threshold.value_threshold
+    if bounds.HasField("lower_bound"):
+        parts.append(f"at least {bounds.lower_bound.value:g}")
+    if bounds.HasField("upper_bound"):
+        parts.append(f"at most {bounds.upper_bound.value:g}")
+    change = threshold.change_threshold
+    if change.HasField("absolute"):
+        parts.append(f"not worse by more than {abs(change.absolute.value):g} than the last one")
+    return " and ".join(parts)
