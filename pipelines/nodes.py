@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfx import v1 as tfx
+from tfx.dsl.components.base import executor_spec
 from tfx.types import Artifact, BaseChannel
 
 from mptrec_tf.config import Config
 from pipelines.evaluation import eval_config
 from pipelines.examples import TEST, TRAIN, VALIDATION
+from pipelines.pusher import BASE_IS_PINNED, PusherExecutor
 from pipelines.schema import CuratedSchema, LearnedSchema, feature_kinds
 from pipelines.trainer import StageRun
 from pipelines.validation import DataValidator, RequireValidData
@@ -147,13 +149,16 @@ def validation(
     return validator, RequireValidData(anomalies=validator.outputs["anomalies"])
 
 
-def pusher(push_to: str, *, model: BaseChannel, blessing: BaseChannel) -> tfx.components.Pusher:
+def pusher(
+    push_to: str, *, model: BaseChannel, blessing: BaseChannel, base_is_pinned: bool = False
+) -> tfx.components.Pusher:
     """The push of a blessed model, as a version that appears whole.
 
     Args:
         push_to: Directory of the served versions.
         model: The model.
         blessing: The final blessing.
+        base_is_pinned: Whether the base was chosen by hand. Defaults to `False`.
     """
     return tfx.components.Pusher(
         model=model,
@@ -161,6 +166,8 @@ def pusher(push_to: str, *, model: BaseChannel, blessing: BaseChannel) -> tfx.co
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=push_to)
         ),
+        custom_config={BASE_IS_PINNED: base_is_pinned},
+        custom_executor_spec=executor_spec.ExecutorClassSpec(PusherExecutor),
     )
 
 

@@ -10,6 +10,7 @@ from mptrec_tf.config import Config
 from pipelines import nodes
 from pipelines.encoding import Encode
 from pipelines.example_gen import ingest
+from pipelines.gate import FrozenTaskGate
 from pipelines.trainer import StageRun
 
 
@@ -105,16 +106,25 @@ def create_pipeline(
         tasks,
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
-        baseline=model.outputs["result"],
+        baseline=model.outputs["result"] if labelled_tasks else None,
         baseline_tasks=labelled_tasks,
     )
+    gate = FrozenTaskGate(
+        model=trainer.outputs["model"],
+        base_model=model.outputs["result"],
+        examples=examples.outputs["examples"],
+        model_blessing=evaluator.outputs["blessing"],
+    )
     pusher = nodes.pusher(
-        push_to, model=trainer.outputs["model"], blessing=evaluator.outputs["blessing"]
+        push_to,
+        model=trainer.outputs["model"],
+        blessing=gate.outputs["blessing"],
+        base_is_pinned=base_is_pinned,
     )
     return tfx.dsl.Pipeline(
         pipeline_name=f"{config.pipeline.name}-{task.replace('_', '-').lower()}",
         pipeline_root=root,
-        components=[*components, trainer, evaluator, pusher],
+        components=[*components, trainer, evaluator, gate, pusher],
         enable_cache=True,
         metadata_connection_config=metadata,
         beam_pipeline_args=list(config.pipeline.beam),

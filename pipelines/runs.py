@@ -27,7 +27,7 @@ from pipelines.prompt_tune import Base
 from pipelines.runners import local
 from pipelines.schema import check_schema_file
 from pipelines.trainer import base_model_file, check_graph
-from pipelines.verdict import failures, gate_reasons
+from pipelines.verdict import failures, gate_verdict
 
 SERVING_DIRECTORY = "Format-Serving"
 PLACEHOLDERS = re.compile(r"\{(SPAN|DATE|VERSION|YYYY|MM|DD)(:\d+)?\}")
@@ -364,7 +364,7 @@ class _Place:
         reasons = list(map(str, failures(evaluation)))
         gate = result.executions.get("FrozenTaskGate")
         if gate is not None:
-            reasons += gate_reasons(gate.outputs["blessing"][0].uri)
+            reasons.append(gate_verdict(gate.outputs["blessing"][0].uri)["verdict"])
         return Outcome(None, None, reasons, notes, result)
 
 

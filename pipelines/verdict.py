@@ -8,9 +8,9 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
 from pipelines.evaluation import LABELLED
+from pipelines.gate import GATE_FILE
 
 OVERALL = "all rows"
-GATE_FILE = "gate.json"
 
 
 class Failure(NamedTuple):
@@ -73,18 +73,14 @@ def slice_name(key: tuple[tuple[str, object], ...]) -> str:
     return ", ".join(f"{column} = {value}" for column, value in key) or OVERALL
 
 
-def gate_reasons(blessing: str) -> list[str]:
-    """Why the gate of the frozen tasks refused a model; nothing if it did not.
+def gate_verdict(blessing: str) -> dict[str, Any]:
+    """What the gate of the frozen tasks compared and found; see `FrozenTaskGate`.
 
     Args:
         blessing: URI of its output.
     """
-    file = os.path.join(blessing, GATE_FILE)
-    if not tf.io.gfile.exists(file):
-        return []
-    with tf.io.gfile.GFile(file, "r") as opened:
-        gate = json.loads(opened.read())
-    return [] if gate["blessed"] else list(gate["reasons"])
+    with tf.io.gfile.GFile(os.path.join(blessing, GATE_FILE), "r") as opened:
+        return json.loads(opened.read())
 
 
 def _value(key: Any) -> object:
