@@ -89,7 +89,7 @@ def _value(key: Any) -> object:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _demanded(threshold: tfma.MetricThreshold) -> str:
+def _demanded(threshold: Any) -> str:
     parts = []
     bounds = threshold.value_threshold
     if bounds.HasField("lower_bound"):
