@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from mptrec_cli.startup import start_tensorflow
 if TYPE_CHECKING:
     from mptrec_tf.pipeline_config import PipelineConfig
     from pipelines.metadata import Execution, Run, Store
-    from pipelines.runners.local import RunResult
 
 STAGES = ("pretrain", "prompt_tune")
 PICTURES = (".png", ".svg")
@@ -64,7 +64,8 @@ and root of the artifacts are those of `pipeline.kubeflow`.
 example:
   mptrec pipeline compile --config C.yaml --stage pretrain --output pretrain.json
   mptrec pipeline compile --config C.yaml --stage prompt_tune --task buy \\
-      --base gs://bucket/pipelines/Trainer/model/7 --output buy.json"""
+      --base gs://b/p/Trainer/model/7 gs://b/p/Transform/transform_graph/5 \\
+      gs://b/p/SchemaGen/schema/3 gs://b/p/StatisticsGen/statistics/2 --output buy.json"""
 
 
 def add_commands(commands: Any) -> None:
@@ -119,8 +120,20 @@ def add_commands(commands: Any) -> None:
     )
     _add_stage(parser)
     parser.add_argument(
-        "--base", metavar="URI", help="for prompt_tune: URI of the model that gets the task"
+        "--base",
+        nargs=4,
+        metavar=("MODEL", "GRAPH", "SCHEMA", "STATISTICS"),
+        help="for prompt_tune: URIs of the model that gets the task, of its Transform graph, and "
+        "of the schema and the statistics of its rows",
     )
+    parser.add_argument(
+        "--labelled",
+        nargs="+",
+        default=(),
+        metavar="TASK",
+        help="for prompt_tune: older tasks whose labels the rows have (default: none)",
+    )
+    add_seed(parser)
     parser.add_argument(
         "--orchestrator",
         choices=["kubeflow"],
@@ -133,21 +146,31 @@ def add_commands(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs a pipeline, prints what its components did and what was pushed."""
+    """Runs a pipeline, prints what its components did and what was pushed.
+
+    A model that was refused is an error, so that a schedule notices.
+    """
     _check_stage(args)
     require_writable(args.output)
-    start_tensorflow()
+    _start_tfx()
     with _needing_tfx():
         from pipelines.runs import run_pretrain, run_prompt_tune
     from mptrec_tf.config import Config
+    from mptrec_tf.errors import PipelineError
 
     config = Config.from_yaml(args.config)
     options = {"seed": args.seed, "span": args.span, "progress": not args.quiet}
     if args.stage == "pretrain":
-        result = run_pretrain(config, args.output, **options)
+        outcome = run_pretrain(config, args.output, **options)
     else:
-        result = run_prompt_tune(config, args.task, args.output, base=args.base, **options)
-    _print_result(result)
+        outcome = run_prompt_tune(config, args.task, args.output, base=args.base, **options)
+    _print_executions(outcome.result.executions.values())
+    print(f"\n{outcome.result.seconds:.0f} seconds")
+    if outcome.version is None:
+        raise PipelineError("not pushed: the model was refused: " + "; ".join(outcome.reasons))
+    print(f"version {outcome.version}: {outcome.directory}")
+    for line in outcome.notes:
+        print(f"note: {line}")
 
 
 def status(args: argparse.Namespace) -> None:
@@ -217,15 +240,26 @@ def compile_(args: argparse.Namespace) -> None:
     """Writes a pipeline for an orchestrator."""
     _check_stage(args)
     if args.stage == "prompt_tune" and args.base is None:
-        raise UsageError("--stage prompt_tune needs --base, the URI of the model")
+        raise UsageError("--stage prompt_tune needs --base, the URIs of the model and its parts")
     require_writable(args.output.parent)
-    start_tensorflow()
+    _start_tfx()
     with _needing_tfx():
+        from pipelines.prompt_tune import Base
         from pipelines.runners.kubeflow import compile_pipeline
+        from pipelines.runs import curated_schema, sources_of
     from mptrec_tf.config import Config
 
     config = Config.from_yaml(args.config)
-    compile_pipeline(config, args.output, task=args.task, base=args.base)
+    compile_pipeline(
+        config,
+        args.output,
+        sources=sources_of(config),
+        schema=curated_schema(config),
+        task=args.task,
+        base=None if args.base is None else Base(*args.base),
+        labelled_tasks=args.labelled,
+        seed=args.seed,
+    )
     print(f"pipeline: {args.output}")
 
 
@@ -259,7 +293,7 @@ def _check_stage(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> tuple[Store, str | None]:
     """The store, and the directory of the served versions where a configuration tells it."""
-    start_tensorflow()
+    _start_tfx()
     with _needing_tfx():
         from pipelines.metadata import Store, connection, push_directory
     from mptrec_tf.config import Config
@@ -269,6 +303,12 @@ def _open(args: argparse.Namespace) -> tuple[Store, str | None]:
         return Store(connection(PipelineConfig(), args.output)), None
     config: PipelineConfig = Config.from_yaml(args.config).pipeline
     return Store(connection(config, args.output)), push_directory(config, args.output)
+
+
+def _start_tfx() -> None:
+    start_tensorflow()
+    for name in ("absl", "tensorflow"):  # they warn of what no user could change
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -281,18 +321,7 @@ def _needing_tfx() -> Iterator[None]:
         raise UsageError(f"pipelines need {error.name}: pip install 'mptrec-tf[tfx]'") from error
 
 
-def _print_result(result: RunResult) -> None:
-    _print_executions(tuple(result.executions.values()))
-    print(f"\n{result.seconds:.0f} seconds")
-    [pushed] = result.executions["Pusher"].outputs["pushed_model"]
-    if pushed.properties.get("pushed") == 1:
-        version, directory = (pushed.properties[f"pushed_{p}"] for p in ("version", "destination"))
-        print(f"version {version}: {directory}")
-    else:
-        print("not pushed: the model was not blessed")
-
-
-def _print_executions(executions: tuple[Execution, ...]) -> None:
+def _print_executions(executions: Iterable[Execution]) -> None:
     print_table(
         ["component", "state", "seconds"],
         [
