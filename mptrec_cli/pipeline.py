@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,17 @@ from mptrec_cli.startup import start_tensorflow
 if TYPE_CHECKING:
     from mptrec_tf.pipeline_config import PipelineConfig
     from pipelines.metadata import Execution, Run, Store
+    from pipelines.runs import Outcome
 
 STAGES = ("pretrain", "prompt_tune")
 PICTURES = (".png", ".svg")
+BASE = {
+    "model": "the model that gets the task",
+    "transform_graph": "its Transform graph",
+    "schema": "the schema of its rows",
+    "statistics": "the statistics of its rows",
+}
+"""What a new task is built on; `mptrec pipeline lineage` tells the URIs."""
 
 RUN = """\
 Runs a pipeline on this machine: from raw rows to a version that is served, if its model keeps what
@@ -64,8 +72,10 @@ and root of the artifacts are those of `pipeline.kubeflow`.
 example:
   mptrec pipeline compile --config C.yaml --stage pretrain --output pretrain.json
   mptrec pipeline compile --config C.yaml --stage prompt_tune --task buy \\
-      --base gs://b/p/Trainer/model/7 gs://b/p/Transform/transform_graph/5 \\
-      gs://b/p/SchemaGen/schema/3 gs://b/p/StatisticsGen/statistics/2 --output buy.json"""
+      --base-model gs://bucket/pipelines/Trainer/model/7 \\
+      --base-transform-graph gs://bucket/pipelines/Transform/transform_graph/6 \\
+      --base-schema gs://bucket/pipelines/LearnedSchema/schema/3 \\
+      --base-statistics gs://bucket/pipelines/StatisticsGen/statistics/2 --output buy.json"""
 
 
 def add_commands(commands: Any) -> None:
@@ -119,19 +129,14 @@ def add_commands(commands: Any) -> None:
         subcommands, "compile", compile_, summary="write it for Kubeflow", description=COMPILE
     )
     _add_stage(parser)
+    for part, what in BASE.items():
+        parser.add_argument(_option(part), metavar="URI", help=f"for prompt_tune: URI of {what}")
     parser.add_argument(
-        "--base",
-        nargs=4,
-        metavar=("MODEL", "GRAPH", "SCHEMA", "STATISTICS"),
-        help="for prompt_tune: URIs of the model that gets the task, of its Transform graph, and "
-        "of the schema and the statistics of its rows",
-    )
-    parser.add_argument(
-        "--labelled",
+        "--labelled-tasks",
         nargs="+",
-        default=(),
+        default=[],
         metavar="TASK",
-        help="for prompt_tune: older tasks whose labels the rows have (default: none)",
+        help="for prompt_tune: older tasks whose labels the rows have, to be evaluated too",
     )
     add_seed(parser)
     parser.add_argument(
@@ -141,22 +146,18 @@ def add_commands(commands: Any) -> None:
         help="what the file is for (default: %(default)s)",
     )
     parser.add_argument(
-        "--output", type=_json, required=True, metavar="FILE.json", help="file to write"
+        "--output", type=_definition, required=True, metavar="FILE", help=".json or .yaml to write"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs a pipeline, prints what its components did and what was pushed.
-
-    A model that was refused is an error, so that a schedule notices.
-    """
+    """Runs a pipeline, prints what its components did and what was pushed."""
     _check_stage(args)
     require_writable(args.output)
     _start_tfx()
     with _needing_tfx():
         from pipelines.runs import run_pretrain, run_prompt_tune
     from mptrec_tf.config import Config
-    from mptrec_tf.errors import PipelineError
 
     config = Config.from_yaml(args.config)
     options = {"seed": args.seed, "span": args.span, "progress": not args.quiet}
@@ -164,13 +165,7 @@ def run(args: argparse.Namespace) -> None:
         outcome = run_pretrain(config, args.output, **options)
     else:
         outcome = run_prompt_tune(config, args.task, args.output, base=args.base, **options)
-    _print_executions(outcome.result.executions.values())
-    print(f"\n{outcome.result.seconds:.0f} seconds")
-    if outcome.version is None:
-        raise PipelineError("not pushed: the model was refused: " + "; ".join(outcome.reasons))
-    print(f"version {outcome.version}: {outcome.directory}")
-    for line in outcome.notes:
-        print(f"note: {line}")
+    _print_outcome(outcome)
 
 
 def status(args: argparse.Namespace) -> None:
@@ -239,8 +234,12 @@ def lineage(args: argparse.Namespace) -> None:
 def compile_(args: argparse.Namespace) -> None:
     """Writes a pipeline for an orchestrator."""
     _check_stage(args)
-    if args.stage == "prompt_tune" and args.base is None:
-        raise UsageError("--stage prompt_tune needs --base, the URIs of the model and its parts")
+    uris = {name: getattr(args, f"base_{name}") for name in BASE}
+    given = [name for name, uri in uris.items() if uri is not None]
+    if len(given) not in (0, len(BASE)) or bool(given) != (args.stage == "prompt_tune"):
+        raise UsageError(
+            f"--stage prompt_tune needs {', '.join(map(_option, BASE))}; pretrain takes none"
+        )
     require_writable(args.output.parent)
     _start_tfx()
     with _needing_tfx():
@@ -256,11 +255,15 @@ def compile_(args: argparse.Namespace) -> None:
         sources=sources_of(config),
         schema=curated_schema(config),
         task=args.task,
-        base=None if args.base is None else Base(*args.base),
-        labelled_tasks=args.labelled,
+        base=Base(**uris) if given else None,
+        labelled_tasks=args.labelled_tasks,
         seed=args.seed,
     )
     print(f"pipeline: {args.output}")
+
+
+def _option(part: str) -> str:
+    return f"--base-{part.replace('_', '-')}"
 
 
 def _add_stage(parser: argparse.ArgumentParser) -> None:
@@ -287,7 +290,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _check_stage(args: argparse.Namespace) -> None:
     if (args.task is not None) != (args.stage == "prompt_tune"):
         raise UsageError("--stage prompt_tune needs --task; pretrain does not take it")
-    if args.base is not None and args.stage == "pretrain":
+    if getattr(args, "base", None) is not None and args.stage == "pretrain":
         raise UsageError("--base is for --stage prompt_tune")
 
 
@@ -321,7 +324,25 @@ def _needing_tfx() -> Iterator[None]:
         raise UsageError(f"pipelines need {error.name}: pip install 'mptrec-tf[tfx]'") from error
 
 
-def _print_executions(executions: Iterable[Execution]) -> None:
+def _print_outcome(outcome: Outcome) -> None:
+    """Prints what was done.
+
+    Raises:
+        PipelineError: If the model was refused.
+    """
+    from mptrec_tf.errors import PipelineError
+
+    _print_executions(tuple(outcome.result.executions.values()))
+    print(f"\n{outcome.result.seconds:.0f} seconds")
+    for line in outcome.notes:
+        print(f"note: {line}")
+    if outcome.version is None:
+        reasons = "\n".join(f"- {reason}" for reason in outcome.reasons)
+        raise PipelineError(f"not pushed:\n{reasons}")
+    print(f"version {outcome.version}: {outcome.directory}")
+
+
+def _print_executions(executions: tuple[Execution, ...]) -> None:
     print_table(
         ["component", "state", "seconds"],
         [
@@ -354,7 +375,7 @@ def _picture(text: str) -> pathlib.Path:
     return pathlib.Path(text)
 
 
-def _json(text: str) -> pathlib.Path:
-    if not text.endswith(".json"):
-        raise argparse.ArgumentTypeError(f"{text}: should end in .json")
+def _definition(text: str) -> pathlib.Path:
+    if not text.endswith((".json", ".yaml")):
+        raise argparse.ArgumentTypeError(f"{text}: should end in .json or .yaml")
     return pathlib.Path(text)

@@ -9,10 +9,12 @@ import tiny_pipelines as tiny
 
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.pipeline_config import PipelineConfig
-from pipelines.lineage import to_json, to_text, trace
+from pipelines import trainer
+from pipelines.lineage import TRAINING_FILE, to_json, to_text, trace
 from pipelines.lineage_plot import plot
 from pipelines.metadata import Store, connection
 from pipelines.runners.local import run
+from pipelines.runs import SERVING_DIRECTORY
 
 VERSION_1 = """\
 PushedModel 6, TIME
@@ -189,6 +191,10 @@ def test_json_has_every_step(output):
     assert (artifacts[3]["version"], artifacts[8]["version"]) == (1, 2)
     assert artifacts[3]["facts"]["metrics"] == {"val_auc": 0.625}
     assert artifacts[7]["properties"]["span"] == 2
+
+
+def test_settings_are_where_the_trainer_writes_them():
+    assert f"{SERVING_DIRECTORY}/{trainer.TRAINING_FILE}" == TRAINING_FILE
 
 
 def test_any_artifact_can_be_traced(output):

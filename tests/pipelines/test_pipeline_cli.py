@@ -124,7 +124,7 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
     code, out, _ = mptrec(capfd, *common, "--stage", "pretrain", "--seed", 3, "--span", 2)
     assert code == 0
     assert "\nPusher     cached        0\n" in out
-    assert out.endswith(f"seconds\nversion 2: {output}/serving/tiny/2\nnote: look at it\n")
+    assert out.endswith(f"seconds\nnote: look at it\nversion 2: {output}/serving/tiny/2\n")
     mptrec(capfd, *common, "--stage", "prompt_tune", "--task", "buy", "--base", 1, "--quiet")
     assert calls == [
         (output, {"seed": 3, "span": 2, "progress": True}),
@@ -141,9 +141,7 @@ def test_a_refused_model_is_an_error_with_its_reasons(tmp_path, config, capfd, m
     arguments = ["run", "--config", config, "--output", tmp_path, "--stage", "pretrain"]
     code, out, err = mptrec(capfd, *arguments)
     assert (code, "Evaluator  complete" in out) == (2, True)
-    assert err == (
-        "mptrec: error: not pushed: the model was refused: auc is 0.6; task 'click' has changed\n"
-    )
+    assert err == ("mptrec: error: not pushed:\n- auc is 0.6\n- task 'click' has changed\n")
 
 
 @pytest.mark.parametrize(
@@ -151,8 +149,9 @@ def test_a_refused_model_is_an_error_with_its_reasons(tmp_path, config, capfd, m
     [
         (["pretrain"], {"Ingest", "Transform", "Trainer", "Pusher"}),
         (
-            ["prompt_tune", "--task", "buy", "--labelled", "click"]
-            + ["--base", "gs://b/model", "gs://b/graph", "gs://b/schema", "gs://b/statistics"],
+            ["prompt_tune", "--task", "buy", "--labelled-tasks", "click"]
+            + ["--base-model", "gs://b/model", "--base-transform-graph", "gs://b/graph"]
+            + ["--base-schema", "gs://b/schema", "--base-statistics", "gs://b/statistics"],
             {"BaseModel", "Ingest", "Encode", "Trainer", "FrozenTaskGate", "Pusher"},
         ),
     ],
@@ -172,7 +171,7 @@ def test_compile_writes_a_pipeline(arguments, components, tmp_path, capfd):
     assert (code, out) == (0, f"pipeline: {file}\n")
     spec = json.loads(file.read_text())["pipelineSpec"]
     assert components <= set(spec["root"]["dag"]["tasks"])
-    if "--base" in arguments:
+    if "--base-model" in arguments:
         assert '"gs://b/model"' in file.read_text()
 
 
