@@ -193,8 +193,12 @@ def _number(rows: EncodedRows) -> int:
 
 def _record_dtype(structure: Any) -> np.dtype:
     """A row as one record, its tensors as fields in the order of `tf.nest.flatten`."""
-    specs = enumerate(tf.nest.flatten(structure))
-    return np.dtype([(str(i), _stored(s.dtype).as_numpy_dtype, s.shape[1:]) for i, s in specs])
+    return np.dtype(
+        [
+            (str(index), _stored(spec.dtype).as_numpy_dtype, tuple(spec.shape[1:]))
+            for index, spec in enumerate(tf.nest.flatten(structure))
+        ]
+    )
 
 
 def _records(batch: Any, dtype: np.dtype) -> np.ndarray:
