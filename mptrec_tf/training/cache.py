@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,22 +33,23 @@ class CachedRows:
     """Rows whose inputs are what a model's backbone makes of them; `cache_rows` gives them.
 
     They serve as `EncodedRows` for `fit` (of an added task), `evaluate` and `predict` of the model
-    that made them, and of any with the same backbone.
+    that made them, and of any with the same backbone: they are stale once stage 1 goes on. Runs of
+    a stage check that; in a notebook, `check` does.
 
     Args:
-        shards: Arrays of records, all of the same length but the last.
-        structure: What a batch is, of `tf.TensorSpec`: `(representation, y)` and weights.
+        number: How many rows.
+        gather: Gives the rows of some numbers, int64 (B,): a representation, labels, weights.
         digest: The digest of the encoded rows.
         backbone: The `representation_fingerprint` of the model.
     """
 
     def __init__(
-        self, shards: list[np.ndarray], structure: Any, digest: str, backbone: str
+        self, number: int, gather: Callable[[tf.Tensor], Any], digest: str, backbone: str
     ) -> None:
         self.digest = digest
         self.backbone = backbone
-        self._shards = shards
-        self._structure = structure
+        self._number = number
+        self._gather = gather
 
     def batches(
         self,
@@ -66,11 +67,7 @@ class CachedRows:
         if with_example_ids:
             raise ValueError(f"cached representations have no {EXAMPLE_ID!r}, which is for stage 1")
         return gathered_batches(
-            sum(map(len, self._shards)),
-            self._gather,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
+            self._number, self._gather, batch_size=batch_size, shuffle=shuffle, seed=seed
         )
 
     def check(self, model: MPTRec) -> None:
@@ -84,24 +81,6 @@ class CachedRows:
                 "the cached representations were made by another backbone than the model's; "
                 "compute them with this model"
             )
-
-    def _gather(self, index: tf.Tensor) -> Any:
-        specs = tf.nest.flatten(self._structure)
-        stored = [_stored(spec.dtype) for spec in specs]
-        columns = tf.numpy_function(self._columns, [index], stored, stateful=False)
-        tensors = []
-        for column, spec in zip(columns, specs, strict=True):
-            column.set_shape(spec.shape)
-            tensors.append(_reinterpret(column, spec.dtype))
-        return tf.nest.pack_sequence_as(self._structure, tensors)
-
-    def _columns(self, index: np.ndarray) -> list[np.ndarray]:
-        records = np.empty(len(index), self._shards[0].dtype)
-        shards, rows = np.divmod(index, len(self._shards[0]))
-        for shard in np.unique(shards):
-            chosen = shards == shard
-            records[chosen] = self._shards[shard][rows[chosen]]
-        return [np.ascontiguousarray(records[name]) for name in records.dtype.names or ()]
 
 
 def cache_rows(
@@ -137,21 +116,16 @@ def cache_rows(
     model.fit(rows.batches(512, shuffle=True), epochs=10)
     ```
     """
-    structure, backbone = _structure(model, rows), model.representation_fingerprint()
-    dtype, length, number = _record_dtype(structure), BATCH * BATCHES_OF_SHARD, _number(rows)
-    lengths = [min(length, number - start) for start in range(0, number, length)]
-    shards: list[Any] = [None] * len(lengths)
-    files: list[pathlib.Path] = []
-    if directory is not None:
+    number, backbone = _number(rows), model.representation_fingerprint()
+    if directory is None:
+        gather = _in_memory(model, rows, progress)
+    else:
         directory = pathlib.Path(directory)
+        length = BATCH * BATCHES_OF_SHARD
         _claim(directory, {"backbone": backbone, "rows": rows.digest, "length": length})
-        files = [directory / f"{index:05}.npy" for index in range(len(lengths))]
-        shards = [_open(file, dtype, size) for file, size in zip(files, lengths, strict=True)]
-    missing = [index for index, shard in enumerate(shards) if shard is None]
-    computed = _compute(model, rows, dtype, missing, progress)
-    for index, records in zip(missing, computed, strict=False):
-        shards[index] = _write(records, files[index]) if files else records
-    return CachedRows(shards, structure, rows.digest, backbone)
+        lengths = [min(length, number - start) for start in range(0, number, length)]
+        gather = _in_files(model, rows, directory, lengths, progress)
+    return CachedRows(number, gather, rows.digest, backbone)
 
 
 def fit_in_memory(model: MPTRec, *parts: EncodedRows) -> bool:
@@ -165,19 +139,75 @@ def fit_in_memory(model: MPTRec, *parts: EncodedRows) -> bool:
     return needed <= SHARE_OF_MEMORY * _memory()
 
 
-def _compute(
+def _in_memory(model: MPTRec, rows: EncodedRows, progress: bool) -> Callable[[tf.Tensor], Any]:
+    represent = _representing(model)
+    with tf.device("CPU:0"):
+        parts = [tf.nest.flatten(represent(batch)) for batch in _encoded(rows, progress)]
+        columns = []
+        while parts[0]:  # each column frees its parts before the next one
+            columns.append(tf.concat([part.pop(0) for part in parts], axis=0))
+    tensors = tf.nest.pack_sequence_as(_structure(model, rows), columns)
+    return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
+
+
+def _in_files(
+    model: MPTRec,
+    rows: EncodedRows,
+    directory: pathlib.Path,
+    lengths: list[int],
+    progress: bool,
+) -> Callable[[tf.Tensor], Any]:
+    structure = _structure(model, rows)
+    specs, dtype = tf.nest.flatten(structure), _record_dtype(structure)
+    files = [directory / f"{index:05}.npy" for index in range(len(lengths))]
+    shards: list[Any] = [_open(*part, dtype) for part in zip(files, lengths, strict=True)]
+    missing = [index for index, shard in enumerate(shards) if shard is None]
+    computed = _compute_shards(model, rows, dtype, missing, progress)
+    for index, records in zip(missing, computed, strict=False):
+        shards[index] = _write(records, files[index])
+
+    def read(index: np.ndarray) -> list[np.ndarray]:
+        shard_of, place = np.divmod(index, lengths[0])
+        found = [(shards[shard], shard_of == shard) for shard in np.unique(shard_of)]
+        columns = []
+        for name in dtype.names or ():
+            column = np.empty((len(index), *dtype[name].shape), dtype[name].base)
+            for shard, here in found:
+                column[here] = shard[name][place[here]]
+            columns.append(column)
+        return columns
+
+    def gather(index: tf.Tensor) -> Any:
+        stored = [_stored(spec.dtype) for spec in specs]
+        columns = tf.numpy_function(read, [index], stored, stateful=False)
+        tensors = []
+        for column, spec in zip(columns, specs, strict=True):
+            column.set_shape(spec.shape)
+            tensors.append(_reinterpret(column, spec.dtype))
+        return tf.nest.pack_sequence_as(structure, tensors)
+
+    return gather
+
+
+def _compute_shards(
     model: MPTRec, rows: EncodedRows, dtype: np.dtype, missing: list[int], progress: bool
 ) -> Iterator[np.ndarray]:
     """The records of the missing shards, one shard after another."""
-    represent = tf.function(model.represent)
-    with tqdm(
-        rows.batches(BATCH), "representing", unit=" batches", disable=not progress
-    ) as batches:
-        encoded = iter(batches)
-        for index in range(missing[-1] + 1):
-            part = list(itertools.islice(encoded, BATCHES_OF_SHARD))
-            if index in missing:
-                yield np.concatenate([_records((represent(x), *y), dtype) for x, *y in part])
+    represent, batches = _representing(model), iter(_encoded(rows, progress))
+    for index in range(missing[-1] + 1):
+        part = list(itertools.islice(batches, BATCHES_OF_SHARD))
+        if index in missing:
+            yield np.concatenate([_records(represent(batch), dtype) for batch in part])
+
+
+def _encoded(rows: EncodedRows, progress: bool) -> Iterable[Any]:
+    return tqdm(rows.batches(BATCH), "representing", unit=" batches", disable=not progress)
+
+
+def _representing(model: MPTRec) -> Callable[[Any], Any]:
+    """Puts representations in the place of a batch's inputs, rounded as in a training step."""
+    represent = tf.function(model.represent, jit_compile=model.jit_compile)
+    return lambda batch: (represent(batch[0]), *batch[1:])
 
 
 def _structure(model: MPTRec, rows: EncodedRows) -> Any:
@@ -232,7 +262,7 @@ def _claim(directory: pathlib.Path, identity: dict[str, Any]) -> None:
         write_json(identity, file)
 
 
-def _open(file: pathlib.Path, dtype: np.dtype, length: int) -> np.ndarray | None:
+def _open(file: pathlib.Path, length: int, dtype: np.dtype) -> np.ndarray | None:
     """A finished shard, or `None`."""
     try:
         records = np.load(file, mmap_mode="r")

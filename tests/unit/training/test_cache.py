@@ -1,6 +1,5 @@
 """Stage 2 on representations that were computed once."""
 
-import itertools
 import os
 
 import keras
@@ -71,14 +70,18 @@ def rows(frame, encoder):
 @pytest.fixture
 def computed(monkeypatch):
     """Counts the batches that are represented."""
-    counts = itertools.count(1)
-    seen, real = [], cache._records
+    seen, real = [], cache._representing
 
-    def count(batch, dtype):
-        seen.append(next(counts))
-        return real(batch, dtype)
+    def counting(model):
+        represent = real(model)
 
-    monkeypatch.setattr(cache, "_records", count)
+        def count(batch):
+            seen.append(len(batch[1]["buy"]))
+            return represent(batch)
+
+        return count
+
+    monkeypatch.setattr(cache, "_representing", counting)
     return seen
 
 
