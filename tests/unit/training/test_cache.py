@@ -170,20 +170,24 @@ def test_half_precision_survives_memory_and_files(make_model, rows, tmp_path):
 def test_a_kill_while_computing_costs_only_the_shard_under_way(
     batch, model, rows, computed, monkeypatch, tmp_path
 ):
-    real = cache._records
+    real = cache._representing
 
-    def die(*args):
-        if len(computed) + 1 == batch:
-            raise Killed
-        return real(*args)
+    def dying(model):
+        represent = real(model)
 
-    monkeypatch.setattr(cache, "_records", die)
-    with pytest.raises(Killed):
+        def die(rows):
+            if len(computed) + 1 == batch:
+                raise Killed
+            return represent(rows)
+
+        return die
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(cache, "_representing", dying)
         cache_rows(model, rows, tmp_path)
     finished = (batch - 1) // 2
     assert len(list(tmp_path.glob("*.npy"))) == finished
 
-    monkeypatch.setattr(cache, "_records", real)
     del computed[:]
     resumed = cache_rows(model, rows, tmp_path)
     assert len(computed) == 7 - 2 * finished

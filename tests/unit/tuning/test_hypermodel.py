@@ -6,7 +6,7 @@ import pytest
 from matplotlib import image
 
 from mptrec_tf import ModelError, SpecError, load_model
-from mptrec_tf.training import cache, pretrain, prompt_tune
+from mptrec_tf.training import fitting, pretrain, prompt_tune
 from mptrec_tf.training.stages import stage1_data, stage1_model, stage2_data
 from mptrec_tf.tuning import Stage1HyperModel, Stage2HyperModel, StageTuner, plot_trials
 
@@ -56,18 +56,17 @@ def test_representations_are_computed_once_for_all_trials(
     pretrain(config, sources, tmp_path, verbose=0)
     file = tmp_path / "stage1.keras"
     data = stage2_data(config, load_model(file), "buy", sources)
-    computed, real = [], cache._records
+    computed, real = [], fitting.cache_rows
 
-    def count(*args):
+    def count(*args, **kwargs):
         computed.append(args)
-        return real(*args)
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(cache, "_records", count)
+    monkeypatch.setattr(fitting, "cache_rows", count)
     for trials in (2, 3):  # the second search goes on
         search = tmp_path / "search"
         StageTuner(Stage2HyperModel(config, file, "buy", data), search, trials=trials).search()
-    # One batch for training and validation each; from memory they are gone with the first search.
-    assert len(computed) == (2 if where == "disk" else 4)
+        assert len(computed) == (2 if trials == 2 else 4)  # training and validation rows
     files = [str(path.relative_to(search)) for path in search.rglob("*.npy")]
     expected = ["representations/train/00000.npy", "representations/validation/00000.npy"]
     assert sorted(files) == (expected if where == "disk" else [])
