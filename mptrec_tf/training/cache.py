@@ -140,10 +140,12 @@ def fit_in_memory(model: MPTRec, *parts: EncodedRows) -> bool:
 
 
 def _in_memory(model: MPTRec, rows: EncodedRows, progress: bool) -> Callable[[tf.Tensor], Any]:
-    represent = _representing(model)
+    represent, parts, columns = _representing(model), [], []
+    for batch in _encoded(rows, progress):
+        represented = tf.nest.flatten(represent(batch))
+        with tf.device("CPU:0"):  # not in the memory of an accelerator
+            parts.append([tf.identity(tensor) for tensor in represented])
     with tf.device("CPU:0"):
-        parts = [tf.nest.flatten(represent(batch)) for batch in _encoded(rows, progress)]
-        columns = []
         while parts[0]:  # each column frees its parts before the next one
             columns.append(tf.concat([part.pop(0) for part in parts], axis=0))
     tensors = tf.nest.pack_sequence_as(_structure(model, rows), columns)
@@ -207,7 +209,18 @@ def _encoded(rows: EncodedRows, progress: bool) -> Iterable[Any]:
 def _representing(model: MPTRec) -> Callable[[Any], Any]:
     """Puts representations in the place of a batch's inputs, rounded as in a training step."""
     represent = tf.function(model.represent, jit_compile=model.jit_compile)
-    return lambda batch: (represent(batch[0]), *batch[1:])
+
+    def compute(batch: Any) -> Any:
+        x, *labels = batch
+        rows = len(next(iter(x.values())))
+        # Filled up: for the last batch's shape XLA would compile once more.
+        full = {
+            name: tf.concat([part, tf.zeros((BATCH - rows, *part.shape[1:]), part.dtype)], axis=0)
+            for name, part in x.items()
+        }
+        return (tf.nest.map_structure(lambda part: part[:rows], represent(full)), *labels)
+
+    return compute
 
 
 def _structure(model: MPTRec, rows: EncodedRows) -> Any:
