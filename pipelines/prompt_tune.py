@@ -123,7 +123,7 @@ def create_pipeline(
         base_is_pinned=base_is_pinned,
     )
     return tfx.dsl.Pipeline(
-        pipeline_name=f"{config.pipeline.name}-{task.replace('_', '-').lower()}",
+        pipeline_name=f"{config.pipeline.name}-{task}",
         pipeline_root=root,
         components=[*components, trainer, evaluator, gate, pusher],
         enable_cache=True,
