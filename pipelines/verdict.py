@@ -58,7 +58,7 @@ def failures(evaluation: str) -> list[Failure]:
                     if failure.metric_key.name == LABELLED
                     else failure.metric_key.name,
                     value=failure.metric_value.double_value.value,
-                    demanded=_demanded(failure.metric_threshold),
+                    demanded=demanded(failure.metric_threshold),
                 )
             )
     return sorted(set(found))
@@ -89,7 +89,8 @@ def _value(key: Any) -> object:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _demanded(threshold: tfma.MetricThreshold) -> str:
+def demanded(threshold: tfma.MetricThreshold) -> str:
+    """A threshold in words."""
     parts = []
     bounds = threshold.value_threshold
     if bounds.HasField("lower_bound"):

@@ -37,9 +37,8 @@ def write_report(
     ```
     """
     try:
-        import jinja2
-
         from mptrec_tf.evaluation import plots
+        from mptrec_tf.evaluation.page import render
     except ImportError as error:
         raise ImportError(
             f"the report needs {error.name}: pip install 'mptrec-tf[report]'"
@@ -75,10 +74,7 @@ def write_report(
         "settings": to_yaml({k: v for k, v in settings.items() if k != "features"}),
         "feature_settings": to_yaml(settings["features"]),
     }
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context)
+    page = render(TEMPLATE, context)
     pathlib.Path(path).write_text(page, encoding="utf-8")
 
 
