@@ -17,10 +17,17 @@ from mptrec_cli.startup import start_tensorflow
 if TYPE_CHECKING:
     from mptrec_tf.pipeline_config import PipelineConfig
     from pipelines.metadata import Execution, Run, Store
-    from pipelines.runners.local import RunResult
+    from pipelines.runs import Outcome
 
 STAGES = ("pretrain", "prompt_tune")
 PICTURES = (".png", ".svg")
+BASE = {
+    "model": "the model that gets the task",
+    "transform_graph": "its Transform graph",
+    "schema": "the schema of its rows",
+    "statistics": "the statistics of its rows",
+}
+"""What a new task is built on; `mptrec pipeline lineage` tells the URIs."""
 
 RUN = """\
 Runs a pipeline on this machine: from raw rows to a version that is served, if its model keeps what
@@ -64,7 +71,10 @@ and root of the artifacts are those of `pipeline.kubeflow`.
 example:
   mptrec pipeline compile --config C.yaml --stage pretrain --output pretrain.json
   mptrec pipeline compile --config C.yaml --stage prompt_tune --task buy \\
-      --base gs://bucket/pipelines/Trainer/model/7 --output buy.json"""
+      --base-model gs://bucket/pipelines/Trainer/model/7 \\
+      --base-transform-graph gs://bucket/pipelines/Transform/transform_graph/6 \\
+      --base-schema gs://bucket/pipelines/LearnedSchema/schema/3 \\
+      --base-statistics gs://bucket/pipelines/StatisticsGen/statistics/2 --output buy.json"""
 
 
 def add_commands(commands: Any) -> None:
@@ -118,9 +128,16 @@ def add_commands(commands: Any) -> None:
         subcommands, "compile", compile_, summary="write it for Kubeflow", description=COMPILE
     )
     _add_stage(parser)
+    for part, what in BASE.items():
+        parser.add_argument(_option(part), metavar="URI", help=f"for prompt_tune: URI of {what}")
     parser.add_argument(
-        "--base", metavar="URI", help="for prompt_tune: URI of the model that gets the task"
+        "--labelled-tasks",
+        nargs="+",
+        default=[],
+        metavar="TASK",
+        help="for prompt_tune: older tasks whose labels the rows have, to be evaluated too",
     )
+    add_seed(parser)
     parser.add_argument(
         "--orchestrator",
         choices=["kubeflow"],
@@ -128,7 +145,7 @@ def add_commands(commands: Any) -> None:
         help="what the file is for (default: %(default)s)",
     )
     parser.add_argument(
-        "--output", type=_json, required=True, metavar="FILE.json", help="file to write"
+        "--output", type=_definition, required=True, metavar="FILE", help=".json or .yaml to write"
     )
 
 
@@ -144,10 +161,10 @@ def run(args: argparse.Namespace) -> None:
     config = Config.from_yaml(args.config)
     options = {"seed": args.seed, "span": args.span, "progress": not args.quiet}
     if args.stage == "pretrain":
-        result = run_pretrain(config, args.output, **options)
+        outcome = run_pretrain(config, args.output, **options)
     else:
-        result = run_prompt_tune(config, args.task, args.output, base=args.base, **options)
-    _print_result(result)
+        outcome = run_prompt_tune(config, args.task, args.output, base=args.base, **options)
+    _print_outcome(outcome)
 
 
 def status(args: argparse.Namespace) -> None:
@@ -216,17 +233,36 @@ def lineage(args: argparse.Namespace) -> None:
 def compile_(args: argparse.Namespace) -> None:
     """Writes a pipeline for an orchestrator."""
     _check_stage(args)
-    if args.stage == "prompt_tune" and args.base is None:
-        raise UsageError("--stage prompt_tune needs --base, the URI of the model")
+    uris = {name: getattr(args, f"base_{name}") for name in BASE}
+    given = [name for name, uri in uris.items() if uri is not None]
+    if len(given) not in (0, len(BASE)) or bool(given) != (args.stage == "prompt_tune"):
+        raise UsageError(
+            f"--stage prompt_tune needs {', '.join(map(_option, BASE))}; pretrain takes none"
+        )
     require_writable(args.output.parent)
     start_tensorflow()
     with _needing_tfx():
+        from pipelines.prompt_tune import Base
         from pipelines.runners.kubeflow import compile_pipeline
+        from pipelines.runs import curated_schema, sources_of
     from mptrec_tf.config import Config
 
     config = Config.from_yaml(args.config)
-    compile_pipeline(config, args.output, task=args.task, base=args.base)
+    compile_pipeline(
+        config,
+        args.output,
+        sources=sources_of(config),
+        schema=curated_schema(config),
+        task=args.task,
+        base=Base(**uris) if given else None,
+        labelled_tasks=args.labelled_tasks,
+        seed=args.seed,
+    )
     print(f"pipeline: {args.output}")
+
+
+def _option(part: str) -> str:
+    return f"--base-{part.replace('_', '-')}"
 
 
 def _add_stage(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +289,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _check_stage(args: argparse.Namespace) -> None:
     if (args.task is not None) != (args.stage == "prompt_tune"):
         raise UsageError("--stage prompt_tune needs --task; pretrain does not take it")
-    if args.base is not None and args.stage == "pretrain":
+    if getattr(args, "base", None) is not None and args.stage == "pretrain":
         raise UsageError("--base is for --stage prompt_tune")
 
 
@@ -281,15 +317,22 @@ def _needing_tfx() -> Iterator[None]:
         raise UsageError(f"pipelines need {error.name}: pip install 'mptrec-tf[tfx]'") from error
 
 
-def _print_result(result: RunResult) -> None:
-    _print_executions(tuple(result.executions.values()))
-    print(f"\n{result.seconds:.0f} seconds")
-    [pushed] = result.executions["Pusher"].outputs["pushed_model"]
-    if pushed.properties.get("pushed") == 1:
-        version, directory = (pushed.properties[f"pushed_{p}"] for p in ("version", "destination"))
-        print(f"version {version}: {directory}")
-    else:
-        print("not pushed: the model was not blessed")
+def _print_outcome(outcome: Outcome) -> None:
+    """Prints what was done.
+
+    Raises:
+        PipelineError: If the model was refused.
+    """
+    from mptrec_tf.errors import PipelineError
+
+    _print_executions(tuple(outcome.result.executions.values()))
+    print(f"\n{outcome.result.seconds:.0f} seconds")
+    for line in outcome.notes:
+        print(f"note: {line}")
+    if outcome.version is None:
+        reasons = "\n".join(f"- {reason}" for reason in outcome.reasons)
+        raise PipelineError(f"not pushed:\n{reasons}")
+    print(f"version {outcome.version}: {outcome.directory}")
 
 
 def _print_executions(executions: tuple[Execution, ...]) -> None:
@@ -325,7 +368,7 @@ def _picture(text: str) -> pathlib.Path:
     return pathlib.Path(text)
 
 
-def _json(text: str) -> pathlib.Path:
-    if not text.endswith(".json"):
-        raise argparse.ArgumentTypeError(f"{text}: should end in .json")
+def _definition(text: str) -> pathlib.Path:
+    if not text.endswith((".json", ".yaml")):
+        raise argparse.ArgumentTypeError(f"{text}: should end in .json or .yaml")
     return pathlib.Path(text)

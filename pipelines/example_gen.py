@@ -300,7 +300,8 @@ class _local:  # noqa: N801
     """A file on this machine: itself, or a copy of a remote one."""
 
     def __init__(self, file: str) -> None:
-        self._file, self._directory = file, None
+        self._file = file
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> pathlib.Path:
         if "://" not in self._file:

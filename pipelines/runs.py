@@ -21,7 +21,7 @@ from mptrec_tf.spec import CategoricalFeature, Task
 from mptrec_tf.spec.parsing import dump
 from pipelines import pretrain, prompt_tune
 from pipelines.examples import TEST, TRAIN, VALIDATION
-from pipelines.metadata import Artifact, Execution, Store, connection
+from pipelines.metadata import Artifact, Execution, Store, connection, push_directory
 from pipelines.preprocessing import read_encoder
 from pipelines.prompt_tune import Base
 from pipelines.runners import local
@@ -320,9 +320,7 @@ class _Place:
     def __init__(self, config: Config, output: str | os.PathLike[str], stage: str) -> None:
         self.directory = os.path.abspath(output)
         self.root = os.path.join(self.directory, "artifacts")
-        self.push_to = os.path.abspath(
-            config.pipeline.push_to or os.path.join(self.directory, "serving", config.pipeline.name)
-        )
+        self.push_to = push_directory(config.pipeline, self.directory)
         self.log_file = os.path.join(self.directory, "logs", f"{stage}.log")
         self.connection = connection(config.pipeline, self.directory)
         self._config, self._stage = config, stage

@@ -13,7 +13,7 @@ import keras_tuner
 import numpy as np
 import tensorflow as tf
 
-from mptrec_tf.config import Config
+from mptrec_tf.config import Config, Stage1Config, Stage2Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.data.datasets import EXAMPLE_ID, Rows, summarize
 from mptrec_tf.data.encoded import RowsInMemory
@@ -160,12 +160,13 @@ def run_fn(fn_args: Any) -> None:
     if fn_args.hyperparameters:
         hyperparameters = keras_tuner.HyperParameters.from_config(fn_args.hyperparameters)
         config = with_hyperparameters(config, run.stage, hyperparameters)
-    if prepared.base is None:
+    settings: Stage1Config | Stage2Config = getattr(config, run.stage)
+    if prepared.base is None or run.task is None:
         model = stage1_model(config, prepared.data.encoder, run.seed)
-        identity, settings = stage1_identity(config), config.stage1
+        identity = stage1_identity(config)
     else:
         model = prepared.base
-        identity, settings = stage2_identity(config, model, run.task), config.stage2
+        identity = stage2_identity(config, model, run.task)
         add_module(config, model, run.task, run.seed)
     trained = fit_stage(
         model,

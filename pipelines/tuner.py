@@ -20,7 +20,7 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
     run, config, data = prepared.run, prepared.run.config, prepared.data
     hypermodel = (
         Stage1HyperModel(config, data, run.seed)
-        if prepared.base_file is None
+        if prepared.base_file is None or run.task is None
         else Stage2HyperModel(config, prepared.base_file, run.task, data, run.seed)
     )
     directory = run.state_of("tune", hypermodel.identity)

@@ -68,11 +68,10 @@ def compile_pipeline(
             seed=seed,
         )
     else:
-        _check_base(task, base)
         pipeline = prompt_tune.create_pipeline(
             config,
             task,
-            base,
+            _checked(task, base),
             sources=sources,
             labelled_tasks=labelled_tasks,
             root=settings.kubeflow.root,
@@ -94,14 +93,11 @@ def compile_pipeline(
     return path
 
 
-def _check_base(task: str, base: Base | None) -> None:
-    missing = [
-        name
-        for name, uri in (base._asdict() if base else dict.fromkeys(Base._fields)).items()
-        if not uri
-    ]
-    if missing:
+def _checked(task: str, base: Base | None) -> Base:
+    if base is None or not all(base):
+        missing = [name for name in Base._fields if base is None or not getattr(base, name)]
         raise PipelineError(
-            f"the new task {task!r} needs the URIs of its base: {missing} not given; "
+            f"the new task {task!r} needs the URIs of its base, and lacks {missing}; "
             "`mptrec pipeline lineage` tells them"
         )
+    return base
