@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import tensorflow_model_analysis as tfma
+import tfx.v1  # noqa: F401 (completes the names of tfma)
 from tensorflow_model_analysis.proto.config_pb2 import PerSliceMetricThreshold
 
 from mptrec_tf.pipeline_config import METRICS, Metric, Threshold

@@ -81,7 +81,7 @@ def metrics_of(evaluation: str) -> list[MetricRow]:
         for where in sorted({key[1] for key in values if key[0] == task}, key=_overall_first):
             found = {n: values[task, where, n] for n in names if (task, where, n) in values}
             for name, value in found.items():
-                if name == LABELLED or math.isnan(value):
+                if name == LABELLED:
                     continue
                 asked = _asked(names[name], where)
                 rows.append(
@@ -152,7 +152,7 @@ def _interval(name: str, found: dict[str, float]) -> Interval | None:
     if name == "accuracy":
         return proportion_interval(found[name], rows)
     share = found.get(MEAN_LABEL)
-    if share is None or math.isnan(share):
+    if share is None:
         return None
     if name == "auc":
         return auc_interval(found[name], rows * share, rows * (1 - share))
@@ -172,8 +172,9 @@ def _values(result: Any) -> dict[tuple[str, str, str], float]:
     for key, outputs in result.slicing_metrics:
         for task, by_class in outputs.items():
             for name, value in by_class.get("", {}).items():
-                if "doubleValue" in value:
-                    values[task, slice_name(key), name] = float(value["doubleValue"])
+                number = float(value.get("doubleValue", math.nan))
+                if not math.isnan(number):  # as an AUC is where all labels are the same
+                    values[task, slice_name(key), name] = number
     return values
 
 

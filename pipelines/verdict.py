@@ -64,6 +64,19 @@ def failures(evaluation: str) -> list[Failure]:
     return sorted(set(found))
 
 
+def refusals(evaluation: str, gate_blessing: str | None) -> list[str]:
+    """Why a model was not pushed, in words.
+
+    Args:
+        evaluation: URI of the Evaluator's output.
+        gate_blessing: URI of the output of the gate of the frozen tasks, `None` in stage 1.
+    """
+    reasons = list(map(str, failures(evaluation)))
+    if gate_blessing is not None:
+        reasons.append(gate_verdict(gate_blessing)["verdict"])
+    return reasons
+
+
 def slice_name(key: tuple[tuple[str, object], ...]) -> str:
     """A slice in words.
 

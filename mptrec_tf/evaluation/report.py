@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mptrec_tf.evaluation.ablation import Form, summarize
+from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.spec.parsing import to_yaml
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
@@ -38,7 +39,8 @@ def write_report(
     """
     try:
         from mptrec_tf.evaluation import plots
-        from mptrec_tf.evaluation.page import render
+
+        template = page_template(TEMPLATE)
     except ImportError as error:
         raise ImportError(
             f"the report needs {error.name}: pip install 'mptrec-tf[report]'"
@@ -74,7 +76,7 @@ def write_report(
         "settings": to_yaml({k: v for k, v in settings.items() if k != "features"}),
         "feature_settings": to_yaml(settings["features"]),
     }
-    page = render(TEMPLATE, context)
+    page = template.render(context)
     pathlib.Path(path).write_text(page, encoding="utf-8")
 
 
