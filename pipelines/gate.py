@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +81,7 @@ def FrozenTaskGate(  # noqa: N802
         ServingError: If one of the models is not an export of this library.
     """
     candidate, base = (path_utils.serving_model_path(a.uri) for a in (model, base_model))
-    manifests = [Manifest.read(pathlib.Path(path)) for path in (candidate, base)]
+    manifests = [Manifest.read(path) for path in (candidate, base)]
     split = _split(examples)
     tasks = compare(candidate, base, split_files(examples.uri, split), max_rows)
     same_weights = manifests[0].frozen_fingerprint == manifests[1].fingerprint

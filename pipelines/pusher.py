@@ -98,7 +98,7 @@ def push(directory: str, base_path: str, *, base_is_pinned: bool = False) -> pat
         PipelineError: If the model is of stage 2 and the newest version is not its base.
         ServingError: If the model is not an export of this library, or the destination is remote.
     """
-    manifest = Manifest.read(pathlib.Path(directory))
+    manifest = Manifest.read(directory)
     newest = max(versions(check_target(base_path, None)), default=None)
     if manifest.stage == 1 or base_is_pinned or newest is None:
         return publish_version(directory, base_path)

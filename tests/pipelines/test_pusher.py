@@ -20,10 +20,11 @@ from mptrec_tf.serving.exporting.versions import publish, staging, versions
 from pipelines.pusher import PUSHED_FILE, PusherExecutor, push
 
 CUT_OFF = """
-import shutil, sys, time
+import sys, time
+import tensorflow as tf
 from pipelines.pusher import push
 
-copy, copied = shutil.copyfile, []
+copy, copied = tf.io.gfile.copy, []
 
 def stall(source, target, **kwargs):
     copied.append(target)
@@ -34,7 +35,7 @@ def stall(source, target, **kwargs):
         time.sleep(3600)
     return copy(source, target, **kwargs)
 
-shutil.copyfile = stall
+tf.io.gfile.copy = stall
 push(*sys.argv[1:])
 """
 

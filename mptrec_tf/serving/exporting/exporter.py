@@ -1,11 +1,14 @@
 """From a model to a version that TensorFlow Serving loads."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import tensorflow as tf
 
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ServingError
@@ -17,7 +20,7 @@ from mptrec_tf.serving.exporting.manifest import Manifest
 from mptrec_tf.serving.exporting.samples import Columns, made_up_rows, raw_rows
 from mptrec_tf.serving.exporting.saved_model import write_saved_model
 from mptrec_tf.serving.exporting.signatures import ServedModel
-from mptrec_tf.serving.exporting.versions import check_target, publish, staging, versions
+from mptrec_tf.serving.exporting.versions import check_target, copy_tree, publish, staging, versions
 from mptrec_tf.serving.exporting.warmup import write_warmup
 from mptrec_tf.serving.layout import MANIFEST_FILE, prediction_log_type
 
@@ -94,7 +97,8 @@ def write_version(
 
     Args:
         model: The model, after stage 1 or stage 2.
-        directory: Where to, made if it is not there. What a writer that crashed left is replaced.
+        directory: Where to, made if it is not there; it may be remote. What a writer that crashed
+            left is replaced.
         name: Name that the model is served under.
         rows: Raw rows for warm-up requests and checks, as for `export`. Defaults to `None`.
         warmup_batch_sizes: Rows of the warm-up requests. Defaults to (1, 64).
@@ -104,8 +108,8 @@ def write_version(
         The manifest.
 
     Raises:
-        ServingError: If the directory is remote, the extra `serving` is not installed, or what was
-            written does not pass its check.
+        ServingError: If the extra `serving` is not installed, or what was written does not pass its
+            check.
         ModelError: If a task's name is that of another signature.
         DataError: If `rows` do not fit the features.
 
@@ -116,11 +120,19 @@ def write_version(
     publish_version("candidate", "serving/census")  # serving/census/1
     ```
     """
-    directory = _local(directory)
     served, sample = _prepare(model, rows)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / MANIFEST_FILE).unlink(missing_ok=True)
-    manifest = _write(model, served, sample, directory, name, warmup_batch_sizes, metrics)
+    earlier = f"{os.fspath(directory)}/{MANIFEST_FILE}"
+    if tf.io.gfile.exists(earlier):
+        tf.io.gfile.remove(earlier)
+    with contextlib.ExitStack() as stack:
+        remote = "://" in os.fspath(directory)
+        # Only what is on this machine can be loaded to check it.
+        local = stack.enter_context(tempfile.TemporaryDirectory()) if remote else directory
+        path = pathlib.Path(local)
+        path.mkdir(parents=True, exist_ok=True)
+        manifest = _write(model, served, sample, path, name, warmup_batch_sizes, metrics)
+        if remote:
+            copy_tree(path, directory)
     manifest.write(directory)
     return manifest
 
@@ -136,7 +148,7 @@ def publish_version(
     if the newest version is this very export, nothing is done.
 
     Args:
-        directory: What `write_version` wrote. It is left as it is.
+        directory: What `write_version` wrote; it may be remote. It is left as it is.
         base_path: Directory of the model's versions, made if it is not there.
         version: The version, from 1. Defaults to `None`: the next one.
 
@@ -145,9 +157,9 @@ def publish_version(
 
     Raises:
         ServingError: If the directory is not a complete export, the version is there already, or
-            one of the two is remote.
+            `base_path` is remote.
     """
-    directory, base_path = _local(directory), check_target(base_path, None)
+    base_path = check_target(base_path, None)
     manifest = Manifest.read(directory)
     newest = max(versions(base_path), default=None)
     if newest is not None and version in (None, newest):
@@ -157,14 +169,8 @@ def publish_version(
             return path
     check_target(base_path, version)
     with staging(base_path) as copy:
-        shutil.copytree(directory, copy, dirs_exist_ok=True)
+        copy_tree(directory, copy)
         return _publish(copy, base_path, version, manifest)
-
-
-def _local(directory: str | os.PathLike[str]) -> pathlib.Path:
-    if "://" in str(directory):
-        raise ServingError(f"{directory}: expected a local directory: only such a one is checked")
-    return pathlib.Path(directory)
 
 
 def _prepare(model: MPTRec, rows: Source | None) -> tuple[ServedModel, Columns]:

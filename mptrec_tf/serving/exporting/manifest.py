@@ -4,10 +4,12 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import pathlib
+import os
 import platform
 from collections.abc import Mapping
 from typing import Any
+
+import tensorflow as tf
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.models import MPTRec
@@ -86,17 +88,23 @@ class Manifest:
         )
 
     @classmethod
-    def read(cls, directory: pathlib.Path) -> "Manifest":
+    def read(cls, directory: str | os.PathLike[str]) -> "Manifest":
         """The manifest of an exported version.
+
+        Args:
+            directory: The version, which may be remote.
 
         Raises:
             ServingError: If there is none, or it is broken.
         """
-        file = directory / MANIFEST_FILE
+        file = f"{os.fspath(directory)}/{MANIFEST_FILE}"
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
+            with tf.io.gfile.GFile(file) as opened:
+                return cls(**json.loads(opened.read()))
+        except tf.errors.NotFoundError as error:
             raise ServingError(f"{directory} has no {MANIFEST_FILE}: not an export") from error
+        except tf.errors.OpError as error:
+            raise ServingError(f"{file}: {error.message}") from error
         except (ValueError, TypeError) as error:
             raise ServingError(f"{file}: broken manifest: {error}") from error
 
@@ -113,9 +121,10 @@ class Manifest:
         )
         return one == two
 
-    def write(self, directory: pathlib.Path) -> None:
-        """Writes the manifest into a version's directory."""
-        file = directory / MANIFEST_FILE
-        file.parent.mkdir(exist_ok=True)
+    def write(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the manifest into a version's directory, which may be remote."""
+        file = f"{os.fspath(directory)}/{MANIFEST_FILE}"
+        tf.io.gfile.makedirs(file.rpartition("/")[0])
         text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
-        file.write_text(text + "\n", encoding="utf-8")
+        with tf.io.gfile.GFile(file, "w") as opened:
+            opened.write(text + "\n")

@@ -9,6 +9,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import tensorflow as tf
+
 from mptrec_tf.errors import ServingError
 
 STAGING = ".staging-"
@@ -61,6 +63,21 @@ def check_target(base_path: str | os.PathLike[str], version: int | None) -> path
         if version in versions(base_path):
             raise ServingError(f"{base_path} already has the version {version}")
     return base_path
+
+
+def copy_tree(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copies a directory; each of the two may be remote.
+
+    Args:
+        source: The directory.
+        target: Where to; made if it is not there.
+    """
+    top = os.fspath(source).rstrip("/")
+    for folder, _, files in tf.io.gfile.walk(top):
+        there = (os.fspath(target) + folder[len(top) :]).rstrip("/")
+        tf.io.gfile.makedirs(there)
+        for name in files:
+            tf.io.gfile.copy(f"{folder.rstrip('/')}/{name}", f"{there}/{name}", overwrite=True)
 
 
 @contextlib.contextmanager

@@ -192,6 +192,18 @@ def test_publishing_again_gives_the_version_that_is_there(written, tmp_path):
     assert versions(tmp_path) == [1, 2, 3]
 
 
+def test_a_version_may_be_written_to_remote_storage(model, tmp_path):
+    remote = f"file://{tmp_path}/written"  # a URI, as of a bucket
+    manifest = write_version(model, remote, name="shop")
+    assert Manifest.read(remote) == manifest
+    path = publish_version(remote, tmp_path / "shop")
+    assert path == tmp_path / "shop" / "1"
+    assert not [finding for finding in check(path, ["c_api"]) if finding.problem]
+    written, published = files(tmp_path / "written"), files(path)
+    assert written.pop(MANIFEST_FILE) != published.pop(MANIFEST_FILE)
+    assert written == published
+
+
 def test_a_later_export_of_the_same_weights_is_another_version(written, tmp_path):
     directory, manifest = written
     other = tmp_path / "other"
