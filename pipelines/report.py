@@ -29,7 +29,7 @@ from pipelines.verdict import gate_verdict, refusals
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 TUNER_FILE = "tuner_results.json"
 SPLITS = (TRAIN, VALIDATION, TEST)
-SHOWN_DRIFTS = 25
+SHOWN_DRIFTS = 20
 
 
 def write_report(
@@ -156,7 +156,6 @@ def _components(run: Run) -> str:
     """How long each component took, as a plot; imports take no time and are left out."""
     shown = [e for e in run.executions if "result" not in e.outputs]
     return bars(
-        "Seconds by component",
         [
             Bar(
                 e.component,
@@ -174,23 +173,24 @@ def _metrics(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
     """By task: rows of the table, and a plot of each metric over the slices."""
     tasks = []
     for number, task in enumerate(dict.fromkeys(row.task for row in rows)):
-        ours = [row for row in rows if row.task == task]
+        everything = [row for row in rows if row.task == task]
+        positive = {row.slice: row.value for row in everything if row.metric == MEAN_LABEL}
+        ours = [row for row in everything if row.metric != MEAN_LABEL]
         color = plots.COLORS[number % len(plots.COLORS)]
         by_metric = {row.metric: [r for r in ours if r.metric == row.metric] for row in ours}
         figures = [
             dots(f"{title(metric)} of {task}", some, color)
             for metric, some in by_metric.items()
-            if metric != MEAN_LABEL and len(some) > 1
+            if len(some) > 1
         ]
         slices = {row.slice: [r for r in ours if r.slice == row.slice] for row in ours}
-        tasks.append({"name": task, "slices": slices, "figures": figures})
+        tasks.append({"name": task, "slices": slices, "positive": positive, "figures": figures})
     return tasks
 
 
 def title(metric: str) -> str:
     """A metric's name for reading."""
-    names = {"auc": "AUC", "mse": "MSE", "mae": "MAE", MEAN_LABEL: "share of positive labels"}
-    return names.get(metric, metric.replace("_", " "))
+    return metric.upper() if len(metric) == 3 else metric.replace("_", " ")
 
 
 def _training(made: _Made) -> dict[str, Any] | None:
@@ -199,11 +199,12 @@ def _training(made: _Made) -> dict[str, Any] | None:
     if found is None:
         return None
     epochs, best = found["epochs"], found["best_epoch"]
-    metrics = [n for n in epochs[0] if n != "seconds" and f"val_{n}" in epochs[0]]
-    ordered = sorted(metrics, key=lambda name: (name != "loss", name))
+    metrics = sorted((name for name in epochs[0] if f"val_{name}" in epochs[0]), reverse=True)
+    # Of a single task, loss and mean are its own once more.
+    distinct = {tuple(epoch[f"val_{name}"] for epoch in epochs): name for name in metrics}
     figures = [
         plots.curves(name.replace("_", " "), epochs, best, [name], plots.COLORS[i % 6])
-        for i, name in enumerate(ordered)
+        for i, name in enumerate(sorted(distinct.values()))
     ]
     trained, total = found["trained_parameters"], found["parameters"]
     share = plots.share("Parameters", trained, total, ("trained", "not trained"))
@@ -251,7 +252,6 @@ def _drift(made: _Made) -> str | None:
         return None
     found.sort(key=lambda drift: -drift["value"])
     return bars(
-        "Distance from the rows of stage 1",
         [
             Bar(
                 drift["feature"],

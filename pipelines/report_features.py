@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from pipelines.schema import Statistics
 
 BINS = 14
-SHOWN = 3
+SHOWN, LONGEST = 3, 28
 
 
 class Part(NamedTuple):
@@ -84,8 +84,12 @@ def _part(column: Any, rows: int, kind: str, shares: list[float]) -> Part:
         return Part(missing, None, text, shares)
     total = stats.common_stats.tot_num_values
     top = stats.rank_histogram.buckets[:SHOWN]
-    text = ", ".join(f"{bucket.label} {bucket.sample_count / total:.1%}" for bucket in top)
+    text = ", ".join(f"{_short(bucket.label)} {bucket.sample_count / total:.1%}" for bucket in top)
     return Part(missing, stats.unique, text, shares)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _numbers(columns: list[Any]) -> list[list[float]]:

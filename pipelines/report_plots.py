@@ -10,7 +10,7 @@ from mptrec_tf.evaluation.plots import COLORS, GREY, INK, PALE, STYLE, new_axes,
 from pipelines.metrics import MetricRow
 
 BAD = "#b91c1c"
-ROW = 0.24
+ROW, WIDE = 0.24, 7.5
 
 
 class Bar(NamedTuple):
@@ -30,16 +30,15 @@ class Bar(NamedTuple):
 
 
 @mpl.rc_context(STYLE)
-def bars(title: str, values: Sequence[Bar], label: str, limit: float | None = None) -> str:
+def bars(values: Sequence[Bar], label: str, limit: float | None = None) -> str:
     """Horizontal bars, the first at the top.
 
     Args:
-        title: The title.
         values: The bars.
         label: What their lengths are.
         limit: Where a dashed line is drawn. Defaults to `None`.
     """
-    axes = new_axes(title, height=0.95 + ROW * len(values))
+    axes = new_axes("", height=0.7 + ROW * len(values), width=WIDE)
     levels = range(len(values) - 1, -1, -1)
     longest = max([*(bar.value for bar in values), limit or 0.0]) or 1.0
     axes.barh(levels, [bar.value for bar in values], color=[bar.color for bar in values], height=0.7)

@@ -162,14 +162,15 @@ def seeds(title: str, values: Mapping[str, Mapping[str, Sequence[float]]], color
     return to_svg(axes.figure)
 
 
-def new_axes(title: str, height: float = 2.7) -> Any:
+def new_axes(title: str, height: float = 2.7, width: float = WIDTH) -> Any:
     """The axes of a new figure.
 
     Args:
         title: The title.
         height: Height in inches. Defaults to 2.7.
+        width: Width in inches. Defaults to that of a third of a page.
     """
-    axes = Figure(figsize=(WIDTH, height), layout="constrained").add_subplot()
+    axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
     axes.set_title(title)
     axes.ticklabel_format(useOffset=False)
     return axes
