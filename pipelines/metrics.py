@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import pathlib
-from collections.abc import Iterator
 from statistics import NormalDist
 from typing import Any, NamedTuple
 

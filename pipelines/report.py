@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,7 +29,7 @@ from pipelines.verdict import gate_verdict, refusals
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 TUNER_FILE = "tuner_results.json"
 SPLITS = (TRAIN, VALIDATION, TEST)
-SHOWN_DRIFTS = 20
+FEWEST_DRIFTS, MOST_DRIFTS, FAR = 5, 25, 0.05
 
 
 def write_report(
@@ -122,7 +122,9 @@ def _tasks(executions: Sequence[Execution]) -> list[str]:
     for execution in executions:
         if execution.component == "Ingest":
             spec = json.loads(execution.properties["custom_config"]["custom_config"]["value"])
-            return [task["name"] for task in spec["spec"]["tasks"]]
+            names = [task["name"] for task in spec["spec"]["tasks"]]
+            stage2 = any("base_statistics" in e.inputs for e in executions)
+            return names[-1:] if stage2 else names
     return []
 
 
@@ -130,14 +132,13 @@ def _verdict(run: Run, made: _Made, cause: str | None) -> dict[str, Any]:
     """In words: the headline, whether it is good, and the reasons."""
     stopped = [e for e in run.executions if e.state not in FINISHED]
     if stopped:
-        reasons = [] if cause is None else [cause]
         problems = _problems(made) if stopped[0].component == "RequireValidData" else []
-        if problems and cause is None:
-            reasons = [f"the data do not fit: {len(problems)} problems, listed below"]
-        elif not reasons:
-            reasons = ["the cause is in the log of the run"]
+        if problems:
+            reason = f"the data do not fit: {len(problems)} problems, listed below"
+        else:
+            reason = cause or "the cause is in the log of the run"
         words = {"failed": "Failed in", "canceled": "Canceled in"}.get(run.state, "Cut off in")
-        return {"good": False, "text": f"{words} {stopped[0].component}", "reasons": reasons}
+        return {"good": False, "text": f"{words} {stopped[0].component}", "reasons": [reason]}
     pushed, pusher = made.artifact("pushed_model"), made.execution("Pusher")
     if pushed is None or pusher is None:
         return {"good": False, "text": "Cut off before the push", "reasons": []}
@@ -203,7 +204,13 @@ def _training(made: _Made) -> dict[str, Any] | None:
     # Of a single task, loss and mean are its own once more.
     distinct = {tuple(epoch[f"val_{name}"] for epoch in epochs): name for name in metrics}
     figures = [
-        plots.curves(name.replace("_", " "), epochs, best, [name], plots.COLORS[i % 6])
+        plots.curves(
+            name.replace("_auc", " AUC").replace("_", " "),
+            epochs,
+            best,
+            [name],
+            plots.COLORS[i % 6],
+        )
         for i, name in enumerate(sorted(distinct.values()))
     ]
     trained, total = found["trained_parameters"], found["parameters"]
@@ -251,6 +258,8 @@ def _drift(made: _Made) -> str | None:
     if not found:
         return None
     found.sort(key=lambda drift: -drift["value"])
+    far = [drift for drift in found if drift["value"] > FAR * drift["threshold"]]
+    shown = far[:MOST_DRIFTS] if len(far) > FEWEST_DRIFTS else found[:FEWEST_DRIFTS]
     return bars(
         [
             Bar(
@@ -259,7 +268,7 @@ def _drift(made: _Made) -> str | None:
                 f"{drift['value']:.3f}",
                 BAD if drift["value"] > drift["threshold"] else plots.COLORS[0],
             )
-            for drift in found[:SHOWN_DRIFTS]
+            for drift in shown
         ],
         "L-infinity distance of categories, Jensen-Shannon divergence of numbers",
         limit=max(drift["threshold"] for drift in found),

@@ -39,9 +39,12 @@ def bars(values: Sequence[Bar], label: str, limit: float | None = None) -> str:
         limit: Where a dashed line is drawn. Defaults to `None`.
     """
     axes = new_axes("", height=0.7 + ROW * len(values), width=WIDE)
+    axes.set_axisbelow(True)
     levels = range(len(values) - 1, -1, -1)
     longest = max([*(bar.value for bar in values), limit or 0.0]) or 1.0
-    axes.barh(levels, [bar.value for bar in values], color=[bar.color for bar in values], height=0.7)
+    axes.barh(
+        levels, [bar.value for bar in values], color=[bar.color for bar in values], height=0.7
+    )
     for level, bar in zip(levels, values, strict=True):
         axes.text(bar.value + longest * 0.015, level, bar.note, va="center", fontsize=8)
     if limit is not None:

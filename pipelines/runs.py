@@ -400,7 +400,8 @@ class _Place:
             return Outcome(version, directory, [], notes, result, report)
         evaluation = result.executions["Evaluator"].outputs["evaluation"][0].uri
         gate = result.executions.get("FrozenTaskGate")
-        reasons = refusals(evaluation, gate and gate.outputs["blessing"][0].uri)
+        blessing = None if gate is None else gate.outputs["blessing"][0].uri
+        reasons = refusals(evaluation, blessing)
         return Outcome(None, None, reasons, notes, result, report)
 
 
