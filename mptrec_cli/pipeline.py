@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import pathlib
 from collections.abc import Iterator
 from datetime import datetime
@@ -153,7 +154,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs a pipeline, prints what its components did and what was pushed."""
     _check_stage(args)
     require_writable(args.output)
-    start_tensorflow()
+    _start_tfx()
     with _needing_tfx():
         from pipelines.runs import run_pretrain, run_prompt_tune
     from mptrec_tf.config import Config
@@ -240,7 +241,7 @@ def compile_(args: argparse.Namespace) -> None:
             f"--stage prompt_tune needs {', '.join(map(_option, BASE))}; pretrain takes none"
         )
     require_writable(args.output.parent)
-    start_tensorflow()
+    _start_tfx()
     with _needing_tfx():
         from pipelines.prompt_tune import Base
         from pipelines.runners.kubeflow import compile_pipeline
@@ -295,7 +296,7 @@ def _check_stage(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> tuple[Store, str | None]:
     """The store, and the directory of the served versions where a configuration tells it."""
-    start_tensorflow()
+    _start_tfx()
     with _needing_tfx():
         from pipelines.metadata import Store, connection, push_directory
     from mptrec_tf.config import Config
@@ -305,6 +306,12 @@ def _open(args: argparse.Namespace) -> tuple[Store, str | None]:
         return Store(connection(PipelineConfig(), args.output)), None
     config: PipelineConfig = Config.from_yaml(args.config).pipeline
     return Store(connection(config, args.output)), push_directory(config, args.output)
+
+
+def _start_tfx() -> None:
+    start_tensorflow()
+    for name in ("absl", "tensorflow"):  # they warn of what no user could change
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -327,6 +334,8 @@ def _print_outcome(outcome: Outcome) -> None:
 
     _print_executions(tuple(outcome.result.executions.values()))
     print(f"\n{outcome.result.seconds:.0f} seconds")
+    if outcome.report is not None:
+        print(f"report: {outcome.report}")
     for line in outcome.notes:
         print(f"note: {line}")
     if outcome.version is None:

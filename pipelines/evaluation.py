@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-import tensorflow_model_analysis as tfma
-import tfx.v1  # noqa: F401 (completes the names of tfma)
-from tensorflow_model_analysis.proto.config_pb2 import PerSliceMetricThreshold
+from tensorflow_model_analysis.proto import config_pb2
 
 from mptrec_tf.pipeline_config import METRICS, Metric, Threshold
 from mptrec_tf.serving.layout import SERVING_DEFAULT
@@ -36,7 +34,7 @@ def eval_config(
     baseline_tasks: Sequence[str] = (),
     slices: Iterable[str | Sequence[str]] = (),
     thresholds: Sequence[Threshold] = (),
-) -> tfma.EvalConfig:
+) -> config_pb2.EvalConfig:
     """What the stock Evaluator computes and demands, on raw examples.
 
     Every task must at least have a labelled row: an evaluation without any threshold would bless
@@ -55,11 +53,14 @@ def eval_config(
     specs = [_model_spec(CANDIDATE, [task.name for task in tasks])]
     if baseline_tasks:
         specs.append(_model_spec(BASELINE, baseline_tasks))
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=specs,
         slicing_specs=[
-            tfma.SlicingSpec(),
-            *(tfma.SlicingSpec(feature_keys=[s] if isinstance(s, str) else s) for s in slices),
+            config_pb2.SlicingSpec(),
+            *(
+                config_pb2.SlicingSpec(feature_keys=[s] if isinstance(s, str) else s)
+                for s in slices
+            ),
         ],
         metrics_specs=[
             _metrics_spec(
@@ -73,8 +74,8 @@ def eval_config(
     )
 
 
-def _model_spec(name: str, tasks: Sequence[str]) -> tfma.ModelSpec:
-    return tfma.ModelSpec(
+def _model_spec(name: str, tasks: Sequence[str]) -> config_pb2.ModelSpec:
+    return config_pb2.ModelSpec(
         name=name,
         is_baseline=name == BASELINE,
         signature_name=SERVING_DEFAULT,
@@ -85,7 +86,7 @@ def _model_spec(name: str, tasks: Sequence[str]) -> tfma.ModelSpec:
 
 def _metrics_spec(
     task: Task, thresholds: Sequence[Threshold], *, compared: bool, both: bool
-) -> tfma.MetricsSpec:
+) -> config_pb2.MetricsSpec:
     names = METRICS[task.kind]
     metrics = []
     for name in names:
@@ -94,7 +95,7 @@ def _metrics_spec(
         if task.kind == "multiclass" and name == "log_loss":
             class_name = MULTICLASS_LOG_LOSS
         extra = f", {arguments}" if arguments else ""
-        metric = tfma.MetricConfig(class_name=class_name, config=f'"name": "{name}"{extra}')
+        metric = config_pb2.MetricConfig(class_name=class_name, config=f'"name": "{name}"{extra}')
         for threshold in chosen:
             demanded = _demand(threshold, compared)
             if demanded is None:
@@ -104,32 +105,36 @@ def _metrics_spec(
             else:
                 metric.per_slice_thresholds.append(_overall(demanded))
         metrics.append(metric)
-    some = tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": 1})
+    some = config_pb2.MetricThreshold(
+        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": 1})
     )
     metrics.append(
-        tfma.MetricConfig(
+        config_pb2.MetricConfig(
             class_name="WeightedExampleCount",
             config=f'"name": "{LABELLED}"',
             per_slice_thresholds=[_overall(some)],
         )
     )
     if task.kind == "binary":
-        metrics.append(tfma.MetricConfig(class_name="MeanLabel", config=f'"name": "{MEAN_LABEL}"'))
-    return tfma.MetricsSpec(
+        metrics.append(
+            config_pb2.MetricConfig(class_name="MeanLabel", config=f'"name": "{MEAN_LABEL}"')
+        )
+    return config_pb2.MetricsSpec(
         output_names=[task.name],
         model_names=[] if compared or not both else [CANDIDATE],
         metrics=metrics,
     )
 
 
-def _overall(threshold: tfma.MetricThreshold) -> PerSliceMetricThreshold:
+def _overall(threshold: config_pb2.MetricThreshold) -> config_pb2.PerSliceMetricThreshold:
     """A threshold for all rows together; TFMA holds every slice to one that names none."""
-    return PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold
+    )
 
 
-def _demand(threshold: Threshold, compared: bool) -> tfma.MetricThreshold | None:
-    demanded = tfma.MetricThreshold()
+def _demand(threshold: Threshold, compared: bool) -> config_pb2.MetricThreshold | None:
+    demanded = config_pb2.MetricThreshold()
     if threshold.min is not None:
         demanded.value_threshold.lower_bound.value = threshold.min
     if threshold.max is not None:
@@ -140,8 +145,8 @@ def _demand(threshold: Threshold, compared: bool) -> tfma.MetricThreshold | None
             -threshold.worse_by if higher else threshold.worse_by
         )
         demanded.change_threshold.direction = (
-            tfma.MetricDirection.HIGHER_IS_BETTER
+            config_pb2.MetricDirection.HIGHER_IS_BETTER
             if higher
-            else tfma.MetricDirection.LOWER_IS_BETTER
+            else config_pb2.MetricDirection.LOWER_IS_BETTER
         )
     return demanded if demanded.ByteSize() else None

@@ -23,7 +23,7 @@ BOOKKEEPING = {
     "tfx_version",
     "type_name",
 }
-LONGEST = 200  # of a property in the text; JSON has it whole
+LONGEST = 120  # of a value in the text; JSON has it whole
 WIDTH = 84
 
 
@@ -35,13 +35,14 @@ class Lineage:
         root: The artifact.
         executions: What made it and everything on the way to it, the oldest first.
         versions: The version that a Model was pushed as, by the id of the artifact.
-        trainings: How a Model was trained, by the id of the artifact.
+        facts: What the files of an artifact tell, by its id: settings and metrics of a Model's
+            training, metrics of a ModelEvaluation on all test rows.
     """
 
     root: Artifact
     executions: tuple[Execution, ...]
     versions: Mapping[int, int]
-    trainings: Mapping[int, Mapping[str, Any]]
+    facts: Mapping[int, Mapping[str, Any]]
 
     @property
     def artifacts(self) -> dict[int, Artifact]:
@@ -81,13 +82,12 @@ def trace(store: Store, root: Artifact) -> Lineage:
             executions[makers[0].id] = makers[0]
             waiting.extend(_flat(makers[0].inputs))
     ordered = sorted(executions.values(), key=lambda e: (e.started, e.id))
-    models = [a for e in ordered for a in _flat(e.outputs) if a.type == "Model"]
-    found = {model.id: _training(model) for model in models}
+    facts = {a.id: _facts(a) for e in ordered for a in _flat(e.outputs)}
     return Lineage(
         root=root,
         executions=tuple(ordered),
         versions={pushed.model.id: pushed.version for pushed in store.pushed_models()},
-        trainings={key: training for key, training in found.items() if training},
+        facts={key: known for key, known in facts.items() if known},
     )
 
 
@@ -113,7 +113,7 @@ def to_json(lineage: Lineage) -> dict[str, Any]:
             dataclasses.asdict(a)
             | {"created": a.created.isoformat()}
             | ({"version": lineage.versions[a.id]} if a.id in lineage.versions else {})
-            | ({"training": lineage.trainings[a.id]} if a.id in lineage.trainings else {})
+            | ({"facts": lineage.facts[a.id]} if a.id in lineage.facts else {})
             for a in lineage.artifacts.values()
         ],
     }
@@ -132,17 +132,6 @@ def to_text(lineage: Lineage) -> str:
             if execution.pipeline == pipeline:
                 lines += _in_short(lineage, execution)
     return "\n".join(lines) + "\n"
-
-
-def main_properties(properties: Mapping[str, Any]) -> list[str]:
-    """`name=value` of the properties that say something, parts of nested ones one by one."""
-    result = []
-    for name, value in properties.items():
-        if name not in BOOKKEEPING and not name.startswith("__"):
-            text = ", ".join(_flatten(name, value))
-            if text:
-                result.append(textwrap.shorten(text, LONGEST, placeholder=" ..."))
-    return result
 
 
 def label(lineage: Lineage, artifact: Artifact) -> str:
@@ -191,7 +180,11 @@ def _execution_node(
                     _Node(f"also made: {name}: {label(lineage, artifact)}", details, [])
                 )
     seconds = "" if execution.seconds is None else f", {execution.seconds:.1f} s"
-    return _Node(f"{head}{seconds}", _wrapped(main_properties(execution.properties)), children)
+    said = made.properties.items()
+    settings = {
+        key: value for key, value in execution.properties.items() if (key, value) not in said
+    }
+    return _Node(f"{head}{seconds}", _wrapped(_words(settings)), children)
 
 
 def _render(node: _Node, prefix: str) -> Iterator[str]:
@@ -214,8 +207,21 @@ def _in_short(lineage: Lineage, execution: Execution) -> Iterator[str]:
 
 
 def _details(lineage: Lineage, artifact: Artifact) -> list[str]:
-    training = lineage.trainings.get(artifact.id, {})
-    return _wrapped(main_properties(artifact.properties)) + _wrapped(list(_flatten("", training)))
+    return _wrapped(_words(artifact.properties)) + _wrapped(
+        _words(lineage.facts.get(artifact.id, {}))
+    )
+
+
+def _words(properties: Mapping[str, Any]) -> list[str]:
+    """`name=value` of what says something; parts of nested values, and lines, one by one."""
+    words = (
+        word
+        for name, value in properties.items()
+        if name not in BOOKKEEPING and not name.startswith("__")
+        for line in _flatten(name, value)
+        for word in line.splitlines()
+    )
+    return [textwrap.shorten(word, LONGEST, placeholder=" ...") for word in words]
 
 
 def _wrapped(words: list[str]) -> list[str]:
@@ -232,12 +238,12 @@ def _wrapped(words: list[str]) -> list[str]:
 def _flatten(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _flatten(f"{name}.{key}" if name else key, part)
+            yield from _flatten(f"{name}.{key}", part)
     elif isinstance(value, float):
         yield f"{name}={value:g}"
     elif isinstance(value, list):
         yield f"{name}=[{', '.join(map(str, value))}]"
-    elif value not in ("", None):
+    elif value not in ("", "null", None):
         yield f"{name}={value}"
 
 
@@ -249,6 +255,12 @@ def _when(artifact: Artifact) -> str:
     return f"{artifact.created:%Y-%m-%d %H:%M:%S}"
 
 
+def _facts(artifact: Artifact) -> dict[str, Any]:
+    if artifact.type == "Model":
+        return _training(artifact)
+    return _metrics(artifact) if artifact.type == "ModelEvaluation" else {}
+
+
 def _training(model: Artifact) -> dict[str, Any]:
     """The settings of a training and the metrics of its best epoch, where the model holds them."""
     text = _read(os.path.join(model.uri, TRAINING_FILE))
@@ -258,6 +270,27 @@ def _training(model: Artifact) -> dict[str, Any]:
     epochs = training.pop("epochs")
     best = training["best_epoch"]
     return training | {"best_epoch": best + 1, "epochs": len(epochs), "metrics": epochs[best]}
+
+
+def _metrics(evaluation: Artifact) -> dict[str, Any]:
+    """The metrics of the Evaluator on all test rows, by task; not those of the baseline."""
+    text = _read(os.path.join(evaluation.uri, "eval_config.json"))
+    if text is None:
+        return {}
+    import tensorflow_model_analysis as tfma
+
+    specs = json.loads(text)["evalConfig"]["modelSpecs"]
+    baselines = [spec["name"] for spec in specs if spec.get("isBaseline")]
+    result: dict[str, Any] = {}
+    for metrics in tfma.load_metrics(evaluation.uri):
+        if metrics.slice_key.single_slice_keys:
+            continue
+        for pair in metrics.metric_keys_and_values:
+            ours = pair.key.model_name not in baselines and not pair.key.is_diff
+            if ours and pair.value.WhichOneof("type") == "double_value":
+                value = pair.value.double_value.value
+                result.setdefault(pair.key.output_name, {})[pair.key.name] = value
+    return {task: dict(sorted(result[task].items())) for task in sorted(result)}
 
 
 def _read(uri: str) -> str | None:

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving import Manifest
@@ -176,11 +177,11 @@ def _values(result: Any) -> dict[tuple[str, str, str], float]:
     return values
 
 
-def _name(metric: tfma.MetricConfig) -> str:
+def _name(metric: config_pb2.MetricConfig) -> str:
     return str(json.loads(f"{{{metric.config}}}")["name"])
 
 
-def _asked(metric: tfma.MetricConfig, where: str) -> str | None:
+def _asked(metric: config_pb2.MetricConfig, where: str) -> str | None:
     thresholds = [metric.threshold] if metric.HasField("threshold") else []
     if where == OVERALL:
         thresholds += [some.threshold for some in metric.per_slice_thresholds]

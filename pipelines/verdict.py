@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from pipelines.evaluation import LABELLED
 from pipelines.gate import GATE_FILE
@@ -102,7 +103,7 @@ def _value(key: Any) -> object:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def demanded(threshold: tfma.MetricThreshold) -> str:
+def demanded(threshold: config_pb2.MetricThreshold) -> str:
     """A threshold in words."""
     parts = []
     bounds = threshold.value_threshold

@@ -9,10 +9,12 @@ import tiny_pipelines as tiny
 
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.pipeline_config import PipelineConfig
-from pipelines.lineage import to_json, to_text, trace
+from pipelines import trainer
+from pipelines.lineage import TRAINING_FILE, to_json, to_text, trace
 from pipelines.lineage_plot import plot
 from pipelines.metadata import Store, connection
 from pipelines.runners.local import run
+from pipelines.runs import SERVING_DIRECTORY
 
 VERSION_1 = """\
 PushedModel 6, TIME
@@ -30,7 +32,8 @@ PushedModel 6, TIME
    │  │    epochs=2
    │  │    metrics.val_auc=0.625
    │  └─ Trainer 3, SECONDS
-   │     │    settings.epochs=2, settings.training.learning_rate=0.01
+   │     │    settings.epochs=2
+   │     │    settings.training.learning_rate=0.01
    │     ├─ examples: Examples 1, TIME
    │     │  │    DIR/artifacts/Ingest/examples/1
    │     │  │    input_fingerprint=rows:3
@@ -40,7 +43,6 @@ PushedModel 6, TIME
    │     │  │    split_names=[train, test]
    │     │  └─ Ingest 1, SECONDS
    │     │          rows=3
-   │     │          span=1
    │     └─ graph: TransformGraph 2, TIME
    │        │    DIR/artifacts/Transform/graph/2
    │        └─ Transform 2, SECONDS
@@ -79,7 +81,6 @@ PushedModel 11, TIME
    │     │  │    split_names=[train, test]
    │     │  └─ Ingest 8, SECONDS
    │     │          rows=5
-   │     │          span=2
    │     └─ graph: TransformGraph 2 of tiny-pretrain, TIME
    │             DIR/artifacts/Transform/graph/2
    └─ model_blessing: ModelBlessing N, TIME
@@ -149,7 +150,7 @@ def test_the_text_is_what_was_put_together(version, expected, output, monkeypatc
 
 def test_properties_share_a_line_while_there_is_room(output):
     lines = to_text(traced(output, 1)).splitlines()
-    assert "   │     │          rows=3, span=1" in lines
+    assert "   │     │    settings.epochs=2, settings.training.learning_rate=0.01" in lines
     assert max(len(line) for line in lines if str(output) not in line) <= 100
 
 
@@ -188,8 +189,12 @@ def test_json_has_every_step(output):
     artifacts = {artifact["id"]: artifact for artifact in plain["artifacts"]}
     assert sorted(artifacts) == [1, 2, 3, 7, 8, 9, 10, 11]
     assert (artifacts[3]["version"], artifacts[8]["version"]) == (1, 2)
-    assert artifacts[3]["training"]["metrics"] == {"val_auc": 0.625}
+    assert artifacts[3]["facts"]["metrics"] == {"val_auc": 0.625}
     assert artifacts[7]["properties"]["span"] == 2
+
+
+def test_settings_are_where_the_trainer_writes_them():
+    assert f"{SERVING_DIRECTORY}/{trainer.TRAINING_FILE}" == TRAINING_FILE
 
 
 def test_any_artifact_can_be_traced(output):

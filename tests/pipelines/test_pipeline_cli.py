@@ -3,13 +3,13 @@
 import json
 import re
 import sys
-import types
 
 import pytest
 import tiny_pipelines as tiny
 
 import mptrec_cli
 from pipelines.runners.local import run
+from pipelines.runs import Outcome
 
 CONFIG = """\
 data: {train: train.csv, validation: validation.csv}
@@ -21,10 +21,15 @@ pipeline: {name: tiny}
 
 
 def mptrec(capfd, *arguments):
-    """Exit code, stdout and stderr of a command, without times."""
+    """Exit code, stdout and stderr of a command; times are `TIME`, seconds in tables 0."""
     code = mptrec_cli.main(["pipeline", *map(str, arguments)])
     out, err = capfd.readouterr()
-    return code, re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", out), err
+    out = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", out)
+    return (
+        code,
+        re.sub(r"(complete|cached) +\d+", lambda m: m[1] + "0".rjust(len(m[0]) - len(m[1])), out),
+        err,
+    )
 
 
 @pytest.fixture
@@ -110,15 +115,16 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
 
     def ran(*arguments, **options):
         calls.append((*arguments[1:], options))
-        return run(tiny.pretrain(output, version=2), log_file=output / "log", progress=False)
+        result = run(tiny.pretrain(output, version=2), log_file=output / "log", progress=False)
+        return Outcome(2, f"{output}/serving/tiny/2", [], ["look at it"], result)
 
-    runs = types.ModuleType("pipelines.runs")
-    runs.run_pretrain = runs.run_prompt_tune = ran
-    monkeypatch.setitem(sys.modules, "pipelines.runs", runs)
+    monkeypatch.setattr("pipelines.runs.run_pretrain", ran)
+    monkeypatch.setattr("pipelines.runs.run_prompt_tune", ran)
     common = ["run", "--config", config, "--output", output]
     code, out, _ = mptrec(capfd, *common, "--stage", "pretrain", "--seed", 3, "--span", 2)
     assert code == 0
-    assert out.endswith(f"seconds\nversion 2: {output}/serving/tiny/2\n")
+    assert "\nPusher     cached        0\n" in out
+    assert out.endswith(f"seconds\nnote: look at it\nversion 2: {output}/serving/tiny/2\n")
     mptrec(capfd, *common, "--stage", "prompt_tune", "--task", "buy", "--base", 1, "--quiet")
     assert calls == [
         (output, {"seed": 3, "span": 2, "progress": True}),
@@ -126,16 +132,47 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
     ]
 
 
-def test_a_refused_model_is_told(tmp_path, config, capfd, monkeypatch):
-    runs = types.ModuleType("pipelines.runs")
-    runs.run_prompt_tune = None
-    runs.run_pretrain = lambda *_, **__: run(
-        tiny.pretrain(tmp_path, pushed=0), log_file=tmp_path / "log", progress=False
-    )
-    monkeypatch.setitem(sys.modules, "pipelines.runs", runs)
+def test_a_refused_model_is_an_error_with_its_reasons(tmp_path, config, capfd, monkeypatch):
+    def ran(*_, **__):
+        result = run(tiny.pretrain(tmp_path, pushed=0), log_file=tmp_path / "log", progress=False)
+        return Outcome(None, None, ["auc is 0.6", "task 'click' has changed"], [], result)
+
+    monkeypatch.setattr("pipelines.runs.run_pretrain", ran)
     arguments = ["run", "--config", config, "--output", tmp_path, "--stage", "pretrain"]
-    _, out, _ = mptrec(capfd, *arguments)
-    assert out.endswith("not pushed: the model was not blessed\n")
+    code, out, err = mptrec(capfd, *arguments)
+    assert (code, "Evaluator  complete" in out) == (2, True)
+    assert err == ("mptrec: error: not pushed:\n- auc is 0.6\n- task 'click' has changed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "components"),
+    [
+        (["pretrain"], {"Ingest", "Transform", "Trainer", "Pusher"}),
+        (
+            ["prompt_tune", "--task", "buy", "--labelled-tasks", "click"]
+            + ["--base-model", "gs://b/model", "--base-transform-graph", "gs://b/graph"]
+            + ["--base-schema", "gs://b/schema", "--base-statistics", "gs://b/statistics"],
+            {"BaseModel", "Ingest", "Encode", "Trainer", "FrozenTaskGate", "Pusher"},
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_compile_writes_a_pipeline(arguments, components, tmp_path, capfd):
+    config, file = tmp_path / "config.yaml", tmp_path / "new" / "pipeline.json"
+    kubeflow = "kubeflow: {image: example/mptrec, root: gs://b/root}, push_to: gs://b/serving"
+    config.write_text(
+        CONFIG.replace("{name: tiny}", f"{{name: tiny, {kubeflow}}}").replace(
+            "data: {", "data: {test: test.csv, "
+        )
+    )
+    code, out, _ = mptrec(
+        capfd, "compile", "--config", config, "--output", file, "--stage", *arguments
+    )
+    assert (code, out) == (0, f"pipeline: {file}\n")
+    spec = json.loads(file.read_text())["pipelineSpec"]
+    assert components <= set(spec["root"]["dag"]["tasks"])
+    if "--base-model" in arguments:
+        assert '"gs://b/model"' in file.read_text()
 
 
 def test_without_tfx_it_is_told_how_to_get_it(tmp_path, capfd, monkeypatch):

@@ -131,7 +131,7 @@ def test_version_is_that_of_the_library(capsys):
         (["pipeline"], "COMMAND"),
         ([*RUN, "finetune"], "finetune"),
         ([*COMPILE, "pretrain", "--orchestrator", "airflow"], "airflow"),
-        ([*COMPILE, "pretrain", "--output", "p.yaml"], "p.yaml"),
+        ([*COMPILE, "pretrain", "--output", "p.txt"], "p.txt"),
         (["pipeline", "status", "--output", "absent"], "absent: no such directory"),
         (["pipeline", "lineage", "--output", ".", "--picture", "a.jpg"], "a.jpg"),
         (
