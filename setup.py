@@ -18,7 +18,9 @@ EXTRAS = {
     "tfx": [
         "tfx>=1.21,<1.22",
         "apache-beam[gcp]>=2.47",
+        "jinja2>=3.1",
         "kfp-pipeline-spec>=2.16,<2.17",
+        "matplotlib>=3.8",
     ],
     "serving": [
         "grpcio>=1.66",

@@ -334,6 +334,8 @@ def _print_outcome(outcome: Outcome) -> None:
 
     _print_executions(tuple(outcome.result.executions.values()))
     print(f"\n{outcome.result.seconds:.0f} seconds")
+    if outcome.report is not None:
+        print(f"report: {outcome.report}")
     for line in outcome.notes:
         print(f"note: {line}")
     if outcome.version is None:

@@ -3,12 +3,16 @@
 import glob
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from tfx import v1 as tfx
 
 import mptrec_tf
 from mptrec_tf.config import Config
@@ -24,10 +28,11 @@ from pipelines.examples import TEST, TRAIN, VALIDATION
 from pipelines.metadata import Artifact, Execution, Store, connection, push_directory
 from pipelines.preprocessing import read_encoder
 from pipelines.prompt_tune import Base
+from pipelines.report import write_report
 from pipelines.runners import local
 from pipelines.schema import check_schema_file
 from pipelines.trainer import base_model_file, check_graph
-from pipelines.verdict import failures, gate_verdict
+from pipelines.verdict import refusals
 
 SERVING_DIRECTORY = "Format-Serving"
 PLACEHOLDERS = re.compile(r"\{(SPAN|DATE|VERSION|YYYY|MM|DD)(:\d+)?\}")
@@ -44,6 +49,7 @@ class Outcome:
         reasons: Why it was refused.
         notes: What one should know before serving it.
         result: What the components did.
+        report: File of the report, `None` if it could not be written.
     """
 
     version: int | None
@@ -51,6 +57,7 @@ class Outcome:
     reasons: list[str]
     notes: list[str]
     result: local.RunResult
+    report: str | None
 
 
 def run_pretrain(
@@ -102,9 +109,6 @@ def run_pretrain(
         seed=seed,
         span=span,
     )
-    result = local.run(
-        pipeline, log_file=place.log_file, progress=progress, directory=place.directory
-    )
     lost = set(record.values.get("baseline_tasks", [])) - set(config.stage1.tasks)
     notes = []
     if lost:
@@ -112,7 +116,7 @@ def run_pretrain(
             f"the version before also served {sorted(lost)}: run prompt_tune for each of them "
             "before this one is promoted"
         )
-    return place.finish(result, record, notes)
+    return place.run(pipeline, record, notes, progress)
 
 
 def run_prompt_tune(
@@ -176,10 +180,7 @@ def run_prompt_tune(
         span=span,
         base_is_pinned=base is not None,
     )
-    result = local.run(
-        pipeline, log_file=place.log_file, progress=progress, directory=place.directory
-    )
-    return place.finish(result, record, [])
+    return place.run(pipeline, record, [], progress)
 
 
 def sources_of(config: Config) -> dict[str, str]:
@@ -352,18 +353,56 @@ class _Place:
         same = last.get("key") == key and os.path.isdir(last["directory"])
         return _Record(file, key, same, last if same else {})
 
-    def finish(self, result: local.RunResult, record: _Record, notes: list[str]) -> Outcome:
+    def run(
+        self, pipeline: tfx.dsl.Pipeline, record: _Record, notes: list[str], progress: bool
+    ) -> Outcome:
+        """Runs a pipeline and writes its report, also of a run that failed."""
+        begun = datetime.now().astimezone()
+        try:
+            result = local.run(
+                pipeline, log_file=self.log_file, progress=progress, directory=self.directory
+            )
+        except Exception as error:
+            name = pipeline.pipeline_info.pipeline_name
+            self._report_failure(name, begun, str(error))
+            raise
+        try:
+            report = self._report(Store(self.connection), result.run_id, notes=notes)
+        except Exception as error:  # the model is pushed: a page less is no failure
+            report = None
+            notes = [*notes, f"the report could not be written: {error}"]
+        return self._finish(result, record, notes, report)
+
+    def _report_failure(self, pipeline: str, begun: datetime, cause: str) -> None:
+        try:
+            store = Store(self.connection)
+            for run in store.runs():
+                if run.pipeline == pipeline and run.started >= begun:
+                    self._report(store, run.run_id, cause=cause)
+        except Exception:  # it must not hide what stopped the run
+            logging.getLogger(__name__).exception("the report could not be written")
+
+    def _report(
+        self, store: Store, run_id: str, cause: str | None = None, notes: Sequence[str] = ()
+    ) -> str:
+        (name,) = {execution.pipeline for execution in store.executions_of_run(run_id)}
+        file = os.path.join(self.directory, "reports", f"{name}-{run_id.replace(':', '')}.html")
+        write_report(store, run_id, file, cause=cause, outcome_notes=notes)
+        return file
+
+    def _finish(
+        self, result: local.RunResult, record: _Record, notes: list[str], report: str | None
+    ) -> Outcome:
         pushed = result.executions["Pusher"].outputs["pushed_model"][0].properties
         if pushed.get("pushed") == 1:
             version, directory = int(pushed["pushed_version"]), pushed["pushed_destination"]
             record.write(version, directory)
-            return Outcome(version, directory, [], notes, result)
+            return Outcome(version, directory, [], notes, result, report)
         evaluation = result.executions["Evaluator"].outputs["evaluation"][0].uri
-        reasons = list(map(str, failures(evaluation)))
         gate = result.executions.get("FrozenTaskGate")
-        if gate is not None:
-            reasons.append(gate_verdict(gate.outputs["blessing"][0].uri)["verdict"])
-        return Outcome(None, None, reasons, notes, result)
+        blessing = None if gate is None else gate.outputs["blessing"][0].uri
+        reasons = refusals(evaluation, blessing)
+        return Outcome(None, None, reasons, notes, result, report)
 
 
 def _input(execution: Execution, key: str) -> Artifact:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from pipelines.evaluation import LABELLED
 from pipelines.gate import GATE_FILE
@@ -58,10 +59,23 @@ def failures(evaluation: str) -> list[Failure]:
                     if failure.metric_key.name == LABELLED
                     else failure.metric_key.name,
                     value=failure.metric_value.double_value.value,
-                    demanded=_demanded(failure.metric_threshold),
+                    demanded=demanded(failure.metric_threshold),
                 )
             )
     return sorted(set(found))
+
+
+def refusals(evaluation: str, gate_blessing: str | None) -> list[str]:
+    """Why a model was not pushed, in words.
+
+    Args:
+        evaluation: URI of the Evaluator's output.
+        gate_blessing: URI of the output of the gate of the frozen tasks, `None` in stage 1.
+    """
+    reasons = list(map(str, failures(evaluation)))
+    if gate_blessing is not None:
+        reasons.append(gate_verdict(gate_blessing)["verdict"])
+    return reasons
 
 
 def slice_name(key: tuple[tuple[str, object], ...]) -> str:
@@ -89,7 +103,8 @@ def _value(key: Any) -> object:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _demanded(threshold: Any) -> str:
+def demanded(threshold: config_pb2.MetricThreshold) -> str:
+    """A threshold in words."""
     parts = []
     bounds = threshold.value_threshold
     if bounds.HasField("lower_bound"):

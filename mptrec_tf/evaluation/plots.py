@@ -55,7 +55,7 @@ def curves(
     def values(prefix: str) -> list[float]:
         return [sum(epoch[prefix + metric] for metric in metrics) for epoch in epochs]
 
-    axes = _axes(title)
+    axes = new_axes(title)
     numbers = range(1, len(epochs) + 1)
     validation = values("val_")
     training = values("")
@@ -70,7 +70,7 @@ def curves(
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
-    return _svg(axes)
+    return to_svg(axes.figure)
 
 
 @mpl.rc_context(STYLE)
@@ -91,7 +91,7 @@ def distributions(
         equal: Where equal weights would be, for a dashed line. Defaults to `None`.
     """
     names = list(histogram["counts"])[::-1]
-    axes = _axes(title, height=0.9 + 0.62 * len(names))
+    axes = new_axes(title, height=0.9 + 0.62 * len(names))
     edges = np.array(histogram["edges"])
     if equal is not None and edges[0] <= equal <= edges[-1]:
         axes.axvline(equal, color=GREY, linestyle="--", linewidth=1)
@@ -111,7 +111,7 @@ def distributions(
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
-    return _svg(axes)
+    return to_svg(axes.figure)
 
 
 @mpl.rc_context(STYLE)
@@ -124,7 +124,7 @@ def share(title: str, part: int, whole: int, labels: tuple[str, str]) -> str:
         whole: Size of the whole.
         labels: What the part is, what the rest is.
     """
-    axes = _axes(title, height=1.25)
+    axes = new_axes(title, height=1.25)
     for start, width, color, label in (
         (0, part, COLORS[2], labels[0]),
         (part, whole - part, PALE, labels[1]),
@@ -133,7 +133,7 @@ def share(title: str, part: int, whole: int, labels: tuple[str, str]) -> str:
     axes.set_axis_off()
     axes.set_xlim(0, whole)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, handlelength=1)
-    return _svg(axes)
+    return to_svg(axes.figure)
 
 
 @mpl.rc_context(STYLE)
@@ -145,7 +145,7 @@ def seeds(title: str, values: Mapping[str, Mapping[str, Sequence[float]]], color
         values: By form: `"validation"` and `"test"`, a number for each seed.
         color: Color of the points.
     """
-    axes = _axes(title, height=0.9 + 0.5 * len(values))
+    axes = new_axes(title, height=0.9 + 0.5 * len(values))
     forms = list(values)[::-1]
     for level, form in enumerate(forms):
         for part, offset, face in (("validation", 0.14, "white"), ("test", -0.14, color)):
@@ -159,20 +159,31 @@ def seeds(title: str, values: Mapping[str, Mapping[str, Sequence[float]]], color
     axes.xaxis.set_major_locator(MaxNLocator(5))
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:2], labels[:2], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
-    return _svg(axes)
+    return to_svg(axes.figure)
 
 
-def _axes(title: str, height: float = 2.7) -> Any:
-    axes = Figure(figsize=(WIDTH, height), layout="constrained").add_subplot()
+def new_axes(title: str, height: float = 2.7, width: float = WIDTH) -> Any:
+    """The axes of a new figure.
+
+    Args:
+        title: The title.
+        height: Height in inches. Defaults to 2.7.
+        width: Width in inches. Defaults to that of a third of a page.
+    """
+    axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
     axes.set_title(title)
     axes.ticklabel_format(useOffset=False)
     return axes
 
 
-def _svg(axes: Any) -> str:
+def to_svg(figure: Figure) -> str:
     """The figure as an element of an HTML page, without the prolog of an SVG file."""
     buffer = io.StringIO()
-    axes.figure.savefig(buffer, format="svg")
-    svg = buffer.getvalue()
+    figure.savefig(buffer, format="svg")
+    return inline(buffer.getvalue())
+
+
+def inline(svg: str) -> str:
+    """The text of an SVG file as an element of an HTML page."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mptrec_tf.evaluation.ablation import Form, summarize
+from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.spec.parsing import to_yaml
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
@@ -37,9 +38,9 @@ def write_report(
     ```
     """
     try:
-        import jinja2
-
         from mptrec_tf.evaluation import plots
+
+        template = page_template(TEMPLATE)
     except ImportError as error:
         raise ImportError(
             f"the report needs {error.name}: pip install 'mptrec-tf[report]'"
@@ -75,10 +76,7 @@ def write_report(
         "settings": to_yaml({k: v for k, v in settings.items() if k != "features"}),
         "feature_settings": to_yaml(settings["features"]),
     }
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context)
+    page = template.render(context)
     pathlib.Path(path).write_text(page, encoding="utf-8")
 
 
