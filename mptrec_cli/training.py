@@ -47,7 +47,8 @@ Written to DIR:
   TASK-results.json    exact metrics on the validation rows, of the older tasks before and after
                        where these rows have their labels; parameters; whether the older tasks'
                        predictions are identical; seconds; metrics of every epoch
-  stage2-TASK/         the state of the training after its last finished epoch
+  stage2-TASK/         the state of the training after its last finished epoch, and with
+                       `cache: disk` what the frozen part makes of each row
 
 A run that was cut off goes on after its last finished epoch when the same command is given again.
 

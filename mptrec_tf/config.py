@@ -20,6 +20,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Units = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Cache = Literal["auto", "memory", "disk"] | None
 Files = str | Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -163,10 +164,16 @@ class Stage2Config:
     Args:
         module: The prompt module.
         training: The training.
+        cache: Where the representations that the frozen part gives are kept, so that they are
+            computed once and not in every epoch: `"memory"`; `"disk"`, in files beside the state of
+            the training; `None`, nowhere; or `"auto"` (default), in memory where they take at most
+            a quarter of it, else nowhere. A row takes 4 bytes (2 in bfloat16) times the width of
+            the input and of all experts' outputs. What is learned is the same up to rounding.
     """
 
     module: ModuleConfig = ModuleConfig()
     training: TrainingConfig = TrainingConfig()
+    cache: Cache = "auto"
 
 
 def _check_space(settings: tuple[type, ...], space: dict[str, Parameter]) -> dict[str, Parameter]:

@@ -15,13 +15,16 @@ THRESHOLDS_OF_AUC = 10_000
 
 NAMES: dict[Metric, tuple[str, str]] = {
     "auc": ("AUC", f'"num_thresholds": {THRESHOLDS_OF_AUC}'),
-    "log_loss": ("BinaryCrossEntropy", ""),
+    "log_loss": ("BinaryCrossentropy", ""),
     "calibration": ("Calibration", ""),
     "accuracy": ("SparseCategoricalAccuracy", ""),
     "mse": ("MeanSquaredError", ""),
     "mae": ("MeanAbsoluteError", ""),
 }
-"""Class and arguments by metric; the multiclass log loss has a class of its own."""
+"""Class and arguments by metric; the multiclass log loss has a class of its own.
+
+The log loss is that of Keras: TFMA's own is NaN as soon as one prediction is exactly 0 or 1.
+"""
 
 MULTICLASS_LOG_LOSS = "SparseCategoricalCrossentropy"
 LABELLED, MEAN_LABEL = "labelled_rows", "mean_label"

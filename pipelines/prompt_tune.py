@@ -46,6 +46,9 @@ def create_pipeline(
 ) -> tfx.dsl.Pipeline:
     """The pipeline of a new task.
 
+    The Evaluator compares with no other model: that the older tasks answer as before, to the bit,
+    is what the gate demands.
+
     Args:
         config: The configuration.
         task: Name of the new task.
@@ -106,8 +109,6 @@ def create_pipeline(
         tasks,
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
-        baseline=model.outputs["result"] if labelled_tasks else None,
-        baseline_tasks=labelled_tasks,
     )
     gate = FrozenTaskGate(
         model=trainer.outputs["model"],
@@ -122,7 +123,7 @@ def create_pipeline(
         base_is_pinned=base_is_pinned,
     )
     return tfx.dsl.Pipeline(
-        pipeline_name=f"{config.pipeline.name}-{task.replace('_', '-').lower()}",
+        pipeline_name=f"{config.pipeline.name}-{task}",
         pipeline_root=root,
         components=[*components, trainer, evaluator, gate, pusher],
         enable_cache=True,

@@ -175,6 +175,7 @@ def run_fn(fn_args: Any) -> None:
         run.state_of("train", [identity, prepared.data.identity, dump(settings), run.seed]),
         identity=identity,
         seed=run.seed,
+        cache=config.stage2.cache,
         verbose=2,
     )
     write_model(trained, settings, fn_args.serving_model_dir, config.pipeline.name)

@@ -2,19 +2,24 @@
 
 from mptrec_tf.data import census_income
 from mptrec_tf.data.conversion import convert
-from mptrec_tf.data.datasets import dataset_of_arrays, make_dataset
+from mptrec_tf.data.datasets import dataset_of_arrays, encode_rows, make_dataset
+from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.encoding import FeatureEncoder, check_same_features
 from mptrec_tf.data.labels import encode_labels
 from mptrec_tf.data.readers import Chunk, read_chunks
 
 __all__ = [
     "Chunk",
+    "EncodedRows",
     "FeatureEncoder",
+    "RowsInFiles",
+    "RowsInMemory",
     "census_income",
     "check_same_features",
     "convert",
     "dataset_of_arrays",
     "encode_labels",
+    "encode_rows",
     "make_dataset",
     "read_chunks",
 ]

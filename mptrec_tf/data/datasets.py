@@ -1,7 +1,7 @@
 """`tf.data` datasets of encoded batches, from memory or streamed from files."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,18 +131,35 @@ def dataset_of_arrays(
         A dataset with the structure of `arrays`.
     """
     tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
-    rows = int(tf.nest.flatten(tensors)[0].shape[0])
+    return gathered_batches(
+        int(tf.nest.flatten(tensors)[0].shape[0]),
+        lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+    )
+
+
+def gathered_batches(
+    rows: int, gather: Callable[[tf.Tensor], Any], *, batch_size: int, shuffle: bool, seed: int
+) -> tf.data.Dataset:
+    """Batches of rows that can be had by number; the order depends on nothing but the arguments.
+
+    Args:
+        rows: How many there are.
+        gather: Gives the rows of some numbers, int64 (B,).
+        batch_size: Rows in a batch.
+        shuffle: Whether to shuffle all rows anew in each epoch.
+        seed: Seed of the shuffle.
+
+    Returns:
+        A dataset of what `gather` gives.
+    """
     indices = tf.data.Dataset.range(rows)
     if shuffle:
         indices = indices.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
-    return (
-        indices.batch(batch_size)
-        .map(
-            lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    batches = indices.batch(batch_size).map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 class Rows(NamedTuple):

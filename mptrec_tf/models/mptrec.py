@@ -1,5 +1,7 @@
 """The MPT-Rec model: several tasks trained together, and new ones added without changing them."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -370,13 +372,44 @@ class MPTRec(keras.Model):
             if id(weight) not in trainable and "seed_generator" not in weight.path
         )
 
+    def representation_fingerprint(self) -> str:
+        """A SHA-256 over all that `represent` depends on: encoding, precision, backbone's weights.
+
+        Adding, training and dropping tasks of stage 2 leave it as it is.
+
+        Returns:
+            The digest in hexadecimal.
+        """
+        config = {
+            "features": dump(self.encoder.features),
+            "numeric_state": self.encoder.numeric_state,
+            "activation": self._settings["activation"],
+            "dtype": self.backbone.compute_dtype,
+        }
+        weights = (w for w in self.backbone.weights if "seed_generator" not in w.path)
+        text = json.dumps(config, sort_keys=True) + fingerprint(weights)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     # Computation
 
-    def represent(self, inputs: Mapping[str, Any], training: bool = False) -> Representation:
-        """What all tasks share of a batch: input `x`, shared `g`, specific `s_k`."""
+    def represent(
+        self, inputs: Mapping[str, Any] | Representation, training: bool = False
+    ) -> Representation:
+        """What all tasks share of a batch: input `x`, shared `g`, specific `s_k`.
+
+        Args:
+            inputs: A batch as `FeatureEncoder` gives it, or its `Representation`, which is given
+                back as it is: so `fit` (in stage 2), `evaluate` and `predict` take batches of
+                representations that were computed before, see `mptrec_tf.training.cache_rows`.
+            training: Whether dropout acts; never in stage 2. Defaults to `False`.
+        """
+        if isinstance(inputs, Representation):
+            return inputs
         return self.backbone(inputs, training=training and self._tuned is None)
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+    def call(
+        self, inputs: Mapping[str, Any] | Representation, training: bool = False
+    ) -> dict[str, Any]:
         representation = self.represent(inputs, training)
         names = [task.name for task in self.tasks]
         logits = self.logits(representation, names, training)
@@ -514,7 +547,8 @@ class MPTRec(keras.Model):
         """Trains stage 1, or after `add_task` the new task's module; see `keras.Model.fit`.
 
         Raises:
-            ModelError: If labels of a task that is trained are missing from `y`.
+            ModelError: If labels of a task that is trained are missing from `y`, or stage 1 is
+                given cached representations.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
@@ -539,6 +573,11 @@ class MPTRec(keras.Model):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         trained = [t.name for t in self.stage1_tasks] if self._tuned is None else [self._tuned]
         self._require_labels(y, trained)
+        if self._tuned is None and isinstance(x, Representation):
+            raise ModelError(
+                "cached representations can train an added task only; stage 1 changes them and "
+                "needs encoded rows"
+            )
         weights = weights or {}
         if self._tuned is not None:
             representation = Representation(*map(ops.stop_gradient, self.represent(x)))

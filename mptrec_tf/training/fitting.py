@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from mptrec_tf.config import TrainingConfig
+from mptrec_tf.config import Cache, TrainingConfig
 from mptrec_tf.data.encoded import EncodedRows
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import SpecError
@@ -16,9 +16,11 @@ from mptrec_tf.models.objectives import TaskMetrics
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.assignment import PeriodicAssignment
+from mptrec_tf.training.cache import CachedRows, cache_rows, fit_in_memory
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 
 EVALUATION_BATCH = 4096
+CACHE = "representations"
 
 
 class StageData(NamedTuple):
@@ -102,10 +104,13 @@ def fit_stage(
     directory: str | os.PathLike[str],
     *,
     identity: dict[str, Any],
+    cache: Cache = "auto",
     seed: int = 0,
     verbose: int | str = "auto",
 ) -> Trained:
     """Compiles and trains a model with early stopping; goes on where an earlier call was cut off.
+
+    In stage 2 the representations are computed once, where `cache` allows, see `with_cache`.
 
     Args:
         model: A model of stage 1, or one to which the task of stage 2 was just added.
@@ -113,14 +118,19 @@ def fit_stage(
         data: The rows.
         directory: Where the state of the training is kept.
         identity: What is trained, as plain data, beyond training, rows and seed.
+        cache: As in `Stage2Config`; files are in `representations` of the directory. Defaults to
+            `"auto"`.
         seed: Seed of the shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
 
     Raises:
-        ModelError: If the directory holds the training of something else.
+        ModelError: If the directory holds the training or the representations of something else,
+            or the data are cached representations by another backbone.
         SpecError: If early stopping is to watch a metric that the tasks do not have.
     """
     objective = objective_of(training, data.tasks)
+    directory = pathlib.Path(directory)
+    data = with_cache(model, data, cache, directory / CACHE, progress=bool(verbose))
     periodic = (
         model.tuned_task is None
         and model.adversary is not None
@@ -135,7 +145,7 @@ def fit_stage(
         steps_per_execution=training.steps_per_execution,
     )
     checkpoint = ResumableEarlyStopping(
-        pathlib.Path(directory),
+        directory,
         *objective,
         training.patience,
         identity=identity | {"training": dump(training), "seed": seed} | data.identity,
@@ -148,6 +158,43 @@ def fit_stage(
         verbose=verbose,
     )
     return Trained(model, checkpoint.epochs, checkpoint.best_epoch)
+
+
+def with_cache(
+    model: MPTRec,
+    data: StageData,
+    cache: Cache,
+    directory: str | os.PathLike[str],
+    *,
+    progress: bool = False,
+) -> StageData:
+    """The data of stage 2 with the representations that the frozen part of the model gives.
+
+    Any number of trainings can share them: the modules may differ, the backbone may not.
+
+    Args:
+        model: The model, with the new task; of a model in stage 1 the data are given back.
+        data: The rows; those that are cached already are only checked.
+        cache: As in `Stage2Config`.
+        directory: Where files are written, if any.
+        progress: Whether to show a progress bar. Defaults to `False`.
+
+    Raises:
+        ModelError: If the directory or the rows hold representations of something else.
+    """
+    parts: dict[str, EncodedRows] = {"train": data.train, "validation": data.validation}
+    for rows in parts.values():
+        if isinstance(rows, CachedRows):
+            rows.check(model)
+    encoded = {name: rows for name, rows in parts.items() if not isinstance(rows, CachedRows)}
+    if model.tuned_task is None or cache is None:
+        return data
+    if cache == "auto" and not fit_in_memory(model, *encoded.values()):
+        return data
+    for name, rows in encoded.items():
+        files = pathlib.Path(directory, name) if cache == "disk" else None
+        parts[name] = cache_rows(model, rows, files, progress=progress)
+    return data._replace(train=parts["train"], validation=parts["validation"])
 
 
 def optimizer_for(training: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:

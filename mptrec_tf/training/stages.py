@@ -76,7 +76,8 @@ def prompt_tune(
 ) -> Trained:
     """Stage 2: adds a task of the configuration to a trained model, writes `model.keras`.
 
-    A run that was cut off goes on after its last finished epoch.
+    What the frozen part of the model gives is computed once, as `config.stage2.cache` says. A run
+    that was cut off goes on after its last finished epoch.
 
     Args:
         config: The configuration.
@@ -105,6 +106,7 @@ def prompt_tune(
         data,
         directory / f"stage2-{task_name}",
         identity=identity,
+        cache=config.stage2.cache,
         seed=seed,
         verbose=verbose,
     )

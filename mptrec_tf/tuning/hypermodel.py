@@ -2,6 +2,7 @@
 
 import abc
 import os
+import pathlib
 from typing import Any
 
 import keras_tuner
@@ -9,7 +10,14 @@ import keras_tuner
 from mptrec_tf.config import Config, Stage1Config, Stage2Config
 from mptrec_tf.models import MPTRec, load_model
 from mptrec_tf.spec.parsing import dump
-from mptrec_tf.training.fitting import Objective, StageData, fit_stage, objective_of
+from mptrec_tf.training.fitting import (
+    CACHE,
+    Objective,
+    StageData,
+    fit_stage,
+    objective_of,
+    with_cache,
+)
 from mptrec_tf.training.stages import add_module, stage1_identity, stage1_model, stage2_identity
 from mptrec_tf.tuning.hyperparameters import (
     Stage,
@@ -65,6 +73,14 @@ class StageHyperModel(keras_tuner.HyperModel, abc.ABC):
         """The model of a trial; `fit` compiles it."""
         return self._model(self.configure(hp))
 
+    def prepare(self, model: MPTRec, directory: str | os.PathLike[str]) -> None:
+        """Computes what trials share, once for all that follow. For stage 1 there is nothing.
+
+        Args:
+            model: What `build` gave for any of them.
+            directory: Where files that a search keeps are.
+        """
+
     def fit(
         self,
         hp: keras_tuner.HyperParameters,
@@ -90,6 +106,7 @@ class StageHyperModel(keras_tuner.HyperModel, abc.ABC):
             self.data,
             directory,
             identity={"trial": self.values(hp)},
+            cache=self.config.stage2.cache,
             seed=self.seed,
             verbose=verbose,
         )
@@ -171,6 +188,19 @@ class Stage2HyperModel(StageHyperModel):
 
     def _identity(self) -> dict[str, Any]:
         return stage2_identity(self.config, load_model(self.model_file), self.task_name)
+
+    def prepare(self, model: MPTRec, directory: str | os.PathLike[str]) -> None:
+        """Computes the representations that all modules read, as `config.stage2.cache` says.
+
+        Args:
+            model: What `build` gave for any trial.
+            directory: Where files that a search keeps are.
+
+        Raises:
+            ModelError: If the directory holds the representations of something else.
+        """
+        cache = self.config.stage2.cache
+        self.data = with_cache(model, self.data, cache, pathlib.Path(directory, CACHE))
 
     def _model(self, config: Config) -> MPTRec:
         model = load_model(self.model_file)

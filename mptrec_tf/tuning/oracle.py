@@ -1,11 +1,11 @@
 """What proposes the trials, with what KerasTuner's own does not take care of."""
 
-import json
-import os
 import pathlib
 from typing import Any
 
 import keras_tuner
+
+from mptrec_tf.training.files import write_json
 
 
 class PatientOracle(keras_tuner.oracles.BayesianOptimizationOracle):
@@ -39,11 +39,3 @@ class PatientOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     def _save_trial(self, trial: keras_tuner.engine.trial.Trial) -> None:
         file = pathlib.Path(self._get_trial_dir(trial.trial_id), "trial.json")
         write_json(trial.get_state(), file)
-
-
-def write_json(value: Any, path: str | os.PathLike[str]) -> None:
-    """Writes plain data; the file is complete at every moment."""
-    path = pathlib.Path(path)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)

@@ -15,8 +15,9 @@ import keras_tuner
 
 from mptrec_tf.config import Config
 from mptrec_tf.errors import ModelError, SpecError
+from mptrec_tf.training.files import write_json
 from mptrec_tf.tuning.hypermodel import StageHyperModel
-from mptrec_tf.tuning.oracle import PatientOracle, write_json
+from mptrec_tf.tuning.oracle import PatientOracle
 
 IDENTITY = "identity.json"
 GIVE_UP_AFTER = 3
@@ -152,6 +153,7 @@ class StageTuner(keras_tuner.Tuner):
         values = ", ".join(f"{k} {show(v)}" for k, v in self.hypermodel.values(hp).items())
         self.report(f"trial {_number(trial)} of {self.max_trials}: {values}")
         model = self.hypermodel.build(hp)
+        self.hypermodel.prepare(model, self.project_dir)
         return self.hypermodel.fit(hp, model, directory=self._training(trial), verbose=verbose)
 
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:

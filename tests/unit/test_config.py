@@ -33,6 +33,12 @@ def test_defaults(tmp_path):
     assert config.data.sources() == ("train.csv", ("a.csv", "b.csv"), None)
     assert config.stage1.model.adversarial == "representations"
     assert config.stage1.training.monitor is None
+    assert config.stage2.cache == "auto"
+
+
+@pytest.mark.parametrize("cache", ["auto", "memory", "disk", None])
+def test_where_representations_are_kept(tmp_path, cache):
+    assert read(tmp_path, stage2={"cache": cache}).stage2.cache == cache
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,7 @@ def test_defaults(tmp_path):
         ({"pipeline": {"thresholds": [{"task": "click", "metric": "mse", "max": 1}]}}, "'mse'"),
         ({"pipeline": {"thresholds": [{"task": "click"}]}}, "min, max or worse_by"),
         ({"data": {"dataset": "iris"}}, "'iris'"),
+        ({"stage2": {"cache": "ram"}}, "stage2.cache"),
         ({"features": [{"kind": "numeric", "name": "click"}]}, "'click' is also a feature"),
         ({"surprise": 1}, "surprise"),
     ],

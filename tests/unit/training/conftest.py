@@ -36,7 +36,7 @@ def sources(frame, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_config():
-    def make(model=None, training=None, stream=False):
+    def make(model=None, training=None, stream=False, stage2=None):
         model = {"expert_units": [8, 4], "tower_units": [4], "embedding_dim": 2, **(model or {})}
         training = {**TRAINING, **(training or {})}
         plain = {
@@ -52,7 +52,11 @@ def make_config():
                 {"name": "price", "label": "price", "kind": "regression"},
             ],
             "stage1": {"tasks": ["click", "like"], "model": model, "training": training},
-            "stage2": {"module": {"tower_units": [4]}, "training": training},
+            "stage2": {
+                "module": {"tower_units": [4]},
+                "training": training,
+                **(stage2 or {}),
+            },
         }
         return parse(Config, plain, "the test")
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import image
 
 from mptrec_tf import ModelError, SpecError, load_model
-from mptrec_tf.training import pretrain, prompt_tune
+from mptrec_tf.training import fitting, pretrain, prompt_tune
 from mptrec_tf.training.stages import stage1_data, stage1_model, stage2_data
 from mptrec_tf.tuning import Stage1HyperModel, Stage2HyperModel, StageTuner, plot_trials
 
@@ -46,6 +46,30 @@ def test_trials_of_stage_2_are_what_prompt_tune_trains(make_config, sources, tmp
         tuner.best_config(), load_model(file), "buy", sources, tmp_path / "b", verbose=0
     )
     assert tuner.best().objective == best_value(best)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_representations_are_computed_once_for_all_trials(
+    where, make_config, sources, monkeypatch, tmp_path
+):
+    config = make_config(stage2__cache=where)
+    pretrain(config, sources, tmp_path, verbose=0)
+    file = tmp_path / "stage1.keras"
+    data = stage2_data(config, load_model(file), "buy", sources)
+    computed, real = [], fitting.cache_rows
+
+    def count(*args, **kwargs):
+        computed.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(fitting, "cache_rows", count)
+    for trials in (2, 3):  # the second search goes on
+        search = tmp_path / "search"
+        StageTuner(Stage2HyperModel(config, file, "buy", data), search, trials=trials).search()
+        assert len(computed) == (2 if trials == 2 else 4)  # training and validation rows
+    files = [str(path.relative_to(search)) for path in search.rglob("*.npy")]
+    expected = ["representations/train/00000.npy", "representations/validation/00000.npy"]
+    assert sorted(files) == (expected if where == "disk" else [])
 
 
 def test_a_trial_that_was_cut_off_goes_on_after_its_last_epoch(make_config, data, tmp_path):

@@ -1,0 +1,302 @@
+"""Stage 2 on representations that were computed once, in memory or on disk.
+
+What a new task's module reads of the older model is frozen, so it is the same in every epoch and
+for every module that is tried.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from mptrec_tf.data.datasets import EXAMPLE_ID, gathered_batches
+from mptrec_tf.data.encoded import EncodedRows
+from mptrec_tf.errors import ModelError
+from mptrec_tf.models import MPTRec
+from mptrec_tf.training.files import write_json
+
+BATCH = 4096
+BATCHES_OF_SHARD = 16
+IDENTITY = "identity.json"
+SHARE_OF_MEMORY = 0.25
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux tells the limit of a container, with control groups of version 2 and 1."""
+
+
+class CachedRows:
+    """Rows whose inputs are what a model's backbone makes of them; `cache_rows` gives them.
+
+    They serve as `EncodedRows` for `fit` (of an added task), `evaluate` and `predict` of the model
+    that made them, and of any with the same backbone: they are stale once stage 1 goes on. Runs of
+    a stage check that; in a notebook, `check` does.
+
+    Args:
+        number: How many rows.
+        gather: Gives the rows of some numbers, int64 (B,): a representation, labels, weights.
+        digest: The digest of the encoded rows.
+        backbone: The `representation_fingerprint` of the model.
+    """
+
+    def __init__(
+        self, number: int, gather: Callable[[tf.Tensor], Any], digest: str, backbone: str
+    ) -> None:
+        self.digest = digest
+        self.backbone = backbone
+        self._number = number
+        self._gather = gather
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        with_example_ids: bool = False,
+    ) -> tf.data.Dataset:
+        """See `EncodedRows.batches`; the same rows in the same order as `RowsInMemory` gives.
+
+        Raises:
+            ValueError: If the numbers of the rows are asked for.
+        """
+        if with_example_ids:
+            raise ValueError(f"cached representations have no {EXAMPLE_ID!r}, which is for stage 1")
+        return gathered_batches(
+            self._number, self._gather, batch_size=batch_size, shuffle=shuffle, seed=seed
+        )
+
+    def check(self, model: MPTRec) -> None:
+        """Refuses a model with another backbone.
+
+        Raises:
+            ModelError: If it has another.
+        """
+        if model.representation_fingerprint() != self.backbone:
+            raise ModelError(
+                "the cached representations were made by another backbone than the model's; "
+                "compute them with this model"
+            )
+
+
+def cache_rows(
+    model: MPTRec,
+    rows: EncodedRows,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    progress: bool = False,
+) -> CachedRows:
+    """Computes once what all tasks of a model share of each row.
+
+    In files, each 65,536 rows are one that appears when it is complete, so a computation that was
+    cut off goes on after the last one. The files are mapped into memory, not read into it, and can
+    be deleted when no training needs them.
+
+    Args:
+        model: The model, before or after the new task was added.
+        rows: The rows, with the labels of the new task.
+        directory: Where the files are. Defaults to `None`: all is held in memory.
+        progress: Whether to show a progress bar. Defaults to `False`.
+
+    Returns:
+        The rows, for the model and any other with the same backbone.
+
+    Raises:
+        ModelError: If the directory holds representations by another backbone, or of other rows.
+
+    Example:
+
+    ```python
+    model.add_task(new)
+    rows = cache_rows(model, RowsInMemory(encode_rows("train.parquet", encoder, [new])))
+    model.fit(rows.batches(512, shuffle=True), epochs=10)
+    ```
+    """
+    number, backbone = _number(rows), model.representation_fingerprint()
+    if directory is None:
+        gather = _in_memory(model, rows, progress)
+    else:
+        directory = pathlib.Path(directory)
+        length = BATCH * BATCHES_OF_SHARD
+        _claim(directory, {"backbone": backbone, "rows": rows.digest, "length": length})
+        lengths = [min(length, number - start) for start in range(0, number, length)]
+        gather = _in_files(model, rows, directory, lengths, progress)
+    return CachedRows(number, gather, rows.digest, backbone)
+
+
+def fit_in_memory(model: MPTRec, *parts: EncodedRows) -> bool:
+    """Whether the representations of all these rows take at most a quarter of the memory.
+
+    Args:
+        model: The model that makes them.
+        *parts: The rows.
+    """
+    needed = sum(_number(rows) * _record_dtype(_structure(model, rows)).itemsize for rows in parts)
+    return needed <= SHARE_OF_MEMORY * _memory()
+
+
+def _in_memory(model: MPTRec, rows: EncodedRows, progress: bool) -> Callable[[tf.Tensor], Any]:
+    represent, parts, columns = _representing(model), [], []
+    for batch in _encoded(rows, progress):
+        represented = tf.nest.flatten(represent(batch))
+        with tf.device("CPU:0"):  # not in the memory of an accelerator
+            parts.append([tf.identity(tensor) for tensor in represented])
+    with tf.device("CPU:0"):
+        while parts[0]:  # each column frees its parts before the next one
+            columns.append(tf.concat([part.pop(0) for part in parts], axis=0))
+    tensors = tf.nest.pack_sequence_as(_structure(model, rows), columns)
+    return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
+
+
+def _in_files(
+    model: MPTRec,
+    rows: EncodedRows,
+    directory: pathlib.Path,
+    lengths: list[int],
+    progress: bool,
+) -> Callable[[tf.Tensor], Any]:
+    structure = _structure(model, rows)
+    specs, dtype = tf.nest.flatten(structure), _record_dtype(structure)
+    files = [directory / f"{index:05}.npy" for index in range(len(lengths))]
+    shards: list[Any] = [_open(*part, dtype) for part in zip(files, lengths, strict=True)]
+    missing = [index for index, shard in enumerate(shards) if shard is None]
+    computed = _compute_shards(model, rows, dtype, missing, progress)
+    for index, records in zip(missing, computed, strict=False):
+        shards[index] = _write(records, files[index])
+
+    def read(index: np.ndarray) -> list[np.ndarray]:
+        shard_of, place = np.divmod(index, lengths[0])
+        found = [(shards[shard], shard_of == shard) for shard in np.unique(shard_of)]
+        columns = []
+        for name in dtype.names or ():
+            column = np.empty((len(index), *dtype[name].shape), dtype[name].base)
+            for shard, here in found:
+                column[here] = shard[name][place[here]]
+            columns.append(column)
+        return columns
+
+    def gather(index: tf.Tensor) -> Any:
+        stored = [_stored(spec.dtype) for spec in specs]
+        columns = tf.numpy_function(read, [index], stored, stateful=False)
+        tensors = []
+        for column, spec in zip(columns, specs, strict=True):
+            column.set_shape(spec.shape)
+            tensors.append(_reinterpret(column, spec.dtype))
+        return tf.nest.pack_sequence_as(structure, tensors)
+
+    return gather
+
+
+def _compute_shards(
+    model: MPTRec, rows: EncodedRows, dtype: np.dtype, missing: list[int], progress: bool
+) -> Iterator[np.ndarray]:
+    """The records of the missing shards, one shard after another."""
+    represent, batches = _representing(model), iter(_encoded(rows, progress))
+    for index in range(missing[-1] + 1):
+        part = list(itertools.islice(batches, BATCHES_OF_SHARD))
+        if index in missing:
+            yield np.concatenate([_records(represent(batch), dtype) for batch in part])
+
+
+def _encoded(rows: EncodedRows, progress: bool) -> Iterable[Any]:
+    return tqdm(rows.batches(BATCH), "representing", unit=" batches", disable=not progress)
+
+
+def _representing(model: MPTRec) -> Callable[[Any], Any]:
+    """Puts representations in the place of a batch's inputs, rounded as in a training step."""
+    represent = tf.function(model.represent, jit_compile=model.jit_compile)
+
+    def compute(batch: Any) -> Any:
+        x, *labels = batch
+        rows = len(next(iter(x.values())))
+        # Filled up: for the last batch's shape XLA would compile once more.
+        full = {
+            name: tf.concat([part, tf.zeros((BATCH - rows, *part.shape[1:]), part.dtype)], axis=0)
+            for name, part in x.items()
+        }
+        return (tf.nest.map_structure(lambda part: part[:rows], represent(full)), *labels)
+
+    return compute
+
+
+def _structure(model: MPTRec, rows: EncodedRows) -> Any:
+    """What a batch of the cached rows is, of `tf.TensorSpec`."""
+    x, *labels = rows.batches(BATCH).element_spec
+    represented = tf.function(model.represent).get_concrete_function(x).structured_outputs
+    return (represented, *labels)
+
+
+def _number(rows: EncodedRows) -> int:
+    return int(rows.batches(1).cardinality())
+
+
+def _record_dtype(structure: Any) -> np.dtype:
+    """A row as one record, its tensors as fields in the order of `tf.nest.flatten`."""
+    return np.dtype(
+        [
+            (str(index), _stored(spec.dtype).as_numpy_dtype, tuple(spec.shape[1:]))
+            for index, spec in enumerate(tf.nest.flatten(structure))
+        ]
+    )
+
+
+def _records(batch: Any, dtype: np.dtype) -> np.ndarray:
+    tensors = tf.nest.flatten(batch)
+    records = np.empty(len(tensors[0]), dtype)
+    for name, tensor in zip(dtype.names or (), tensors, strict=True):
+        records[name] = _reinterpret(tensor, _stored(tensor.dtype))
+    return records
+
+
+def _stored(dtype: tf.DType) -> tf.DType:
+    """The type in memory and in files; NumPy's format has no bfloat16."""
+    return tf.uint16 if dtype == tf.bfloat16 else dtype
+
+
+def _reinterpret(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tensor if tensor.dtype == dtype else tf.bitcast(tensor, dtype)
+
+
+def _claim(directory: pathlib.Path, identity: dict[str, Any]) -> None:
+    """Makes the directory that of some representations, or refuses one that holds others."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / IDENTITY
+    if file.is_file() or any(directory.glob("*.npy")):
+        if not file.is_file() or json.loads(file.read_text()) != identity:
+            raise ModelError(
+                f"{directory} holds representations by another backbone, or of other rows; give "
+                "another directory, or delete this one"
+            )
+    else:
+        write_json(identity, file)
+
+
+def _open(file: pathlib.Path, length: int, dtype: np.dtype) -> np.ndarray | None:
+    """A finished shard, or `None`."""
+    try:
+        records = np.load(file, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return records if (records.dtype, records.shape) == (dtype, (length,)) else None
+
+
+def _write(records: np.ndarray, file: pathlib.Path) -> np.ndarray:
+    """Writes a shard, and gives it as it is in the file."""
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        np.save(stream, records)
+    partial.replace(file)
+    return np.load(file, mmap_mode="r")
+
+
+def _memory() -> int:
+    """Bytes of memory that the machine has, or the container."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in map(pathlib.Path, MEMORY_LIMITS):
+        text = file.read_text().strip() if file.is_file() else ""
+        sizes += [int(text)] if text.isdecimal() else []
+    return min(sizes)
