@@ -200,8 +200,8 @@ def _training(made: _Made) -> dict[str, Any] | None:
     if found is None:
         return None
     epochs, best = found["epochs"], found["best_epoch"]
-    metrics = sorted((name for name in epochs[0] if f"val_{name}" in epochs[0]), reverse=True)
-    # Of a single task, loss and mean are its own once more.
+    metrics = sorted((n for n in epochs[0] if f"val_{n}" in epochs[0]), key=_task_metrics_last)
+    # Loss and mean of a single task are its own: they are shown once, under its name.
     distinct = {tuple(epoch[f"val_{name}"] for epoch in epochs): name for name in metrics}
     figures = [
         plots.curves(
@@ -222,6 +222,10 @@ def _training(made: _Made) -> dict[str, Any] | None:
         "share": share,
         "settings": to_yaml(found["settings"]),
     }
+
+
+def _task_metrics_last(name: str) -> tuple[bool, str]:
+    return name != "loss" and not name.startswith("mean_"), name
 
 
 def _data(made: _Made) -> dict[str, Any]:

@@ -84,11 +84,12 @@ def _part(column: Any, rows: int, kind: str, shares: list[float]) -> Part:
         return Part(missing, None, text, shares)
     total = stats.common_stats.tot_num_values
     top = stats.rank_histogram.buckets[:SHOWN]
-    text = ", ".join(f"{_short(bucket.label)} {bucket.sample_count / total:.1%}" for bucket in top)
+    text = ", ".join(f"{shorten(bucket.label)} {bucket.sample_count / total:.1%}" for bucket in top)
     return Part(missing, stats.unique, text, shares)
 
 
-def _short(text: str) -> str:
+def shorten(text: str) -> str:
+    """A text that is not too long for a cell or an axis."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

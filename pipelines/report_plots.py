@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mptrec_tf.evaluation.plots import COLORS, GREY, INK, PALE, STYLE, new_axes, to_svg
 from pipelines.metrics import MetricRow
+from pipelines.report_features import shorten
 
 BAD = "#b91c1c"
 ROW, WIDE = 0.24, 7.5
@@ -79,11 +80,11 @@ def dots(title: str, rows: Sequence[MetricRow], color: str) -> str:
                 row.baseline, level, "D", color=INK, markerfacecolor="none", markersize=7,
                 label="model before",
             )  # fmt: skip
-    axes.set_yticks(range(len(rows) - 1, -1, -1), [_plain(row.slice) for row in rows])
+    axes.set_yticks(range(len(rows) - 1, -1, -1), [_plain(shorten(row.slice)) for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     labels = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     if len(labels) > 1:
         axes.figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=2)

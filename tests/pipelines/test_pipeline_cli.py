@@ -116,7 +116,7 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
     def ran(*arguments, **options):
         calls.append((*arguments[1:], options))
         result = run(tiny.pretrain(output, version=2), log_file=output / "log", progress=False)
-        return Outcome(2, f"{output}/serving/tiny/2", [], ["look at it"], result)
+        return Outcome(2, f"{output}/serving/tiny/2", [], ["look at it"], result, "page.html")
 
     monkeypatch.setattr("pipelines.runs.run_pretrain", ran)
     monkeypatch.setattr("pipelines.runs.run_prompt_tune", ran)
@@ -124,7 +124,9 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
     code, out, _ = mptrec(capfd, *common, "--stage", "pretrain", "--seed", 3, "--span", 2)
     assert code == 0
     assert "\nPusher     cached        0\n" in out
-    assert out.endswith(f"seconds\nnote: look at it\nversion 2: {output}/serving/tiny/2\n")
+    assert out.endswith(
+        f"seconds\nreport: page.html\nnote: look at it\nversion 2: {output}/serving/tiny/2\n"
+    )
     mptrec(capfd, *common, "--stage", "prompt_tune", "--task", "buy", "--base", 1, "--quiet")
     assert calls == [
         (output, {"seed": 3, "span": 2, "progress": True}),
@@ -135,7 +137,7 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
 def test_a_refused_model_is_an_error_with_its_reasons(tmp_path, config, capfd, monkeypatch):
     def ran(*_, **__):
         result = run(tiny.pretrain(tmp_path, pushed=0), log_file=tmp_path / "log", progress=False)
-        return Outcome(None, None, ["auc is 0.6", "task 'click' has changed"], [], result)
+        return Outcome(None, None, ["auc is 0.6", "task 'click' has changed"], [], result, None)
 
     monkeypatch.setattr("pipelines.runs.run_pretrain", ran)
     arguments = ["run", "--config", config, "--output", tmp_path, "--stage", "pretrain"]
