@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-fast test-slow lint format ablation lock wheel clean help
+.PHONY: demo test test-fast test-slow test-pipelines pipeline-demo pipeline-demo-docs lint format
+.PHONY: ablation lock wheel clean help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -14,14 +15,23 @@ help:  ## This list
 demo: $(READY)  ## MPT-Rec on the full Census-income data: two stages, a report
 	$(BIN)/python examples/census_income.py
 
-test: $(READY)  ## All tests
-	$(BIN)/python -m pytest --numprocesses auto tests
+pipeline-demo: $(READY)  ## The TFX pipelines on the same data: three versions, a report each
+	$(BIN)/python examples/census_pipelines.py
+
+pipeline-demo-docs: $(READY)  ## The same, and its figures for docs/
+	$(BIN)/python examples/census_pipelines.py --docs docs
+
+test: test-fast test-slow test-pipelines  ## All tests
 
 test-fast: $(READY)  ## The unit tests only
 	$(BIN)/python -m pytest --numprocesses auto tests/unit
 
 test-slow: $(READY)  ## The end-to-end tests only
 	$(BIN)/python -m pytest --numprocesses auto tests/e2e
+
+# A file's tests share one chain of runs, so a file stays with one worker.
+test-pipelines: $(READY)  ## The TFX pipelines for real
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/pipelines
 
 lint: $(READY)  ## Lint, format check, types
 	$(BIN)/ruff check .
