@@ -5,11 +5,13 @@ Each file goes through one worker as a stream, so memory does not depend on the 
 several files are read in parallel.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-import pathlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +25,7 @@ from tfx import types
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
 from tfx.components.example_gen.component import FileBasedExampleGen
+from tfx.components.example_gen.input_processor import FileBasedInputProcessor
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact_utils
@@ -32,7 +35,7 @@ from mptrec_tf.config import Config
 from mptrec_tf.data import read_chunks
 from mptrec_tf.data.columns import as_strings
 from mptrec_tf.data.readers import Chunk
-from mptrec_tf.errors import DataError
+from mptrec_tf.errors import DataError, PipelineError
 from mptrec_tf.pipeline_config import SplitConfig
 from mptrec_tf.spec import CategoricalFeature, DataSpec
 from mptrec_tf.spec.parsing import dump, parse
@@ -44,6 +47,9 @@ ROWS, BAD_ROWS = "rows:", "bad_rows:"
 BAD_ROWS_FILE = "bad_rows.json"
 SHOWN = 20
 """Bad rows whose reason is kept."""
+
+VARIABLE = re.compile(r"[{*?\[]")
+"""What a name holds that stands for several names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +96,17 @@ def ingest(
 
     Args:
         config: The configuration.
-        sources: Path or glob pattern by split; with `pipeline.split`, of `"train"` alone. A pattern
-            may hold `{SPAN}`, `{DATE}` or `{VERSION}`, as in TFX; the latest is taken.
+        sources: Absolute path or glob pattern by split; with `pipeline.split`, of `"train"` alone.
+            It may hold `{SPAN}`, or `{YYYY}`, `{MM}` and `{DD}`, and `{VERSION}`, as in TFX; the
+            latest is taken.
         tasks: Names of the tasks whose labels are read.
-        span: The span to take. Defaults to `None`: the latest.
+        span: The span to take; of dates, the days since 1970-01-01. Defaults to `None`: the latest.
 
     Returns:
         A component with the output `examples`.
+
+    Raises:
+        PipelineError: If the sources are not all in one file system.
     """
     settings = IngestConfig(
         spec=config.spec.with_tasks(*tasks),
@@ -104,25 +114,70 @@ def ingest(
         max_bad_rows=config.pipeline.checks.max_bad_rows,
         split=config.pipeline.split,
     )
-    base = os.path.commonpath([os.path.dirname(path) for path in sources.values()])
-    splits = [
-        example_gen_pb2.Input.Split(name=name, pattern=os.path.relpath(path, base))
-        for name, path in sources.items()
-    ]
+    base, splits = _input_splits(sources)
     packed = any_pb2.Any()
     packed.Pack(wrappers_pb2.StringValue(value=settings.to_json()))
     return FileBasedExampleGen(
         input_base=base,
         input_config=example_gen_pb2.Input(splits=splits),
         output_config=_output_config(config.pipeline.split),
-        range_config=None
-        if span is None
-        else range_config_pb2.RangeConfig(
-            static_range=range_config_pb2.StaticRange(start_span_number=span, end_span_number=span)
-        ),
+        range_config=_range(span),
         custom_config=example_gen_pb2.CustomConfig(custom_config=packed),
         custom_executor_spec=executor_spec.BeamExecutorSpec(IngestExecutor),
     ).with_id("Ingest")
+
+
+def choose_span(sources: Mapping[str, str], span: int | None = None) -> dict[str, str]:
+    """The paths or patterns that `ingest` will read, the span filled in.
+
+    Args:
+        sources: As `ingest` takes them.
+        span: The span to take. Defaults to `None`: the latest.
+
+    Raises:
+        DataError: If there is no such span, or the latest is not the same for all splits.
+        PipelineError: If the sources are not all in one file system.
+    """
+    base, splits = _input_splits(sources)
+    try:
+        processor = FileBasedInputProcessor(base, splits, _range(span))
+        found, version = processor.resolve_span_and_version()
+    except ValueError as error:
+        asked = "" if span is None else f"span {span}: "
+        raise DataError(f"{asked}{', '.join(sources.values())}: {error}") from error
+    return {
+        split.name: os.path.join(
+            base, processor.get_pattern_for_span_version(split.pattern, found, version)
+        )
+        for split in splits
+    }
+
+
+def _input_splits(sources: Mapping[str, str]) -> tuple[str, list[example_gen_pb2.Input.Split]]:
+    """The directory that all sources share, in which nothing is variable, and the rest of each."""
+    directories = zip(*(path.split("/")[:-1] for path in sources.values()), strict=False)
+    shared = list(
+        itertools.takewhile(
+            lambda names: len(set(names)) == 1 and not VARIABLE.search(names[0]), directories
+        )
+    )
+    if not shared:
+        raise PipelineError(f"the sources are not in one file system: {list(sources.values())}")
+    base = "/".join(names[0] for names in shared)
+    if not base or base.endswith("/"):  # the root of a file system
+        base += "/"
+    return base, [
+        example_gen_pb2.Input.Split(name=name, pattern=path[len(base) :].lstrip("/"))
+        for name, path in sources.items()
+    ]
+
+
+def _range(span: int | None) -> range_config_pb2.RangeConfig | None:
+    if span is None:
+        return None
+    return range_config_pb2.RangeConfig(
+        static_range=range_config_pb2.StaticRange(start_span_number=span, end_span_number=span)
+    )
 
 
 def _output_config(split: SplitConfig | None) -> example_gen_pb2.Output:
@@ -170,7 +225,7 @@ class IngestExecutor(BaseExampleGenExecutor):
             (split.name, number, file)
             for split in inputs.splits
             for number, file in enumerate(
-                sorted(tf.io.gfile.glob(os.path.join(exec_properties["input_base"], split.pattern)))
+                find_files(os.path.join(exec_properties["input_base"], split.pattern))
             )
         ]
         summaries = os.path.join(examples.uri, ".summaries")
@@ -201,7 +256,7 @@ class WriteFile(beam.DoFn):
     def process(self, element: tuple[str, int, str]) -> Iterator[None]:
         split, number, file = element
         config = IngestConfig.from_json(self._config)
-        counts: dict[str, Any] = {"rows": {}, "bad": {}, "reasons": [], "error": None}
+        counts: dict[str, Any] = {"rows": {}, "bad": {}, "reasons": {}, "error": None}
         try:
             with _Writers(self._examples, number) as writers:
                 for name, rows, problem in _parts(config, split, file):
@@ -210,7 +265,8 @@ class WriteFile(beam.DoFn):
                         counts["rows"][name] = counts["rows"].get(name, 0) + len(rows)
                     else:
                         counts["bad"][name] = counts["bad"].get(name, 0) + 1
-                        counts["reasons"] = [*counts["reasons"], problem][:SHOWN]
+                        reasons = counts["reasons"].setdefault(name, [])
+                        reasons.extend([problem][: SHOWN - len(reasons)])
         except DataError as error:
             # Kept, not raised: runners wrap what is raised in their own errors.
             counts["error"] = str(error)
@@ -247,12 +303,13 @@ def _parts(
     """Split, examples, and `None`, or what is wrong with a single row."""
     columns = [*config.others, *([config.split.column] if config.split else [])]
     read = (*config.spec.features, *map(CategoricalFeature, columns))
-    bad = 0
-    with _local(file) as path:
-        for chunk in read_chunks(str(path), read, config.spec.tasks):
+    left: dict[str, int] = {}
+    with local_copy(file) as path:
+        for chunk in read_chunks(path, read, config.spec.tasks):
             for name, part in _partition(config.split, split, Chunk(chunk.table, file)):
-                for rows, problem in _readable(config, part, config.max_bad_rows - bad):
-                    bad += problem is not None
+                allowed = left.setdefault(name, config.max_bad_rows)
+                for rows, problem in _readable(config, part, allowed):
+                    left[name] -= problem is not None
                     yield name, rows, problem
 
 
@@ -284,6 +341,11 @@ def _readable(
         yield raw_examples(chunk, config.spec.features, config.spec.tasks, config.others), None
         return
     except DataError as error:
+        if allowed <= 0 < config.max_bad_rows:
+            raise DataError(
+                f"more than {config.max_bad_rows} rows of a split cannot be read, the most that "
+                f"pipeline.checks.max_bad_rows allows: {error}"
+            ) from error
         if allowed <= 0:
             raise
         if chunk.table.num_rows == 1:
@@ -296,24 +358,35 @@ def _readable(
             yield rows, problem
 
 
-class _local:  # noqa: N801
-    """A file on this machine: itself, or a copy of a remote one."""
+def find_files(pattern: str) -> list[str]:
+    """The files of a pattern, in sorted order.
 
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+    Args:
+        pattern: Path or glob pattern on this machine or in a remote file system.
 
-    def __enter__(self) -> pathlib.Path:
-        if "://" not in self._file:
-            return pathlib.Path(self._file)
-        self._directory = tempfile.TemporaryDirectory()
-        copy = pathlib.Path(self._directory.name, os.path.basename(self._file))
-        tf.io.gfile.copy(self._file, str(copy))
-        return copy
+    Raises:
+        DataError: If there is none.
+    """
+    found = sorted(tf.io.gfile.glob(pattern))
+    if not found:
+        raise DataError(f"{pattern}: no such file")
+    return found
 
-    def __exit__(self, *_: object) -> None:
-        if self._directory is not None:
-            self._directory.cleanup()
+
+@contextlib.contextmanager
+def local_copy(file: str) -> Iterator[str]:
+    """A file on this machine: itself, or a copy of a remote one for as long as it is read.
+
+    Args:
+        file: A path, or a URI such as `gs://bucket/rows.csv`.
+    """
+    if "://" not in file:
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        copy = os.path.join(directory, os.path.basename(file))
+        tf.io.gfile.copy(file, copy)
+        yield copy
 
 
 def _summary(directory: str, split: str, number: int) -> str:
@@ -347,10 +420,11 @@ def _record(
     Raises:
         DataError: If more rows are bad than is allowed, or a split has none.
     """
-    reasons = [reason for summary in summaries for reason in summary["reasons"]]
+    shown = []
     for split in splits:
         rows = sum(summary["rows"].get(split, 0) for summary in summaries)
         bad = sum(summary["bad"].get(split, 0) for summary in summaries)
+        reasons = [reason for summary in summaries for reason in summary["reasons"].get(split, ())]
         if bad > config.max_bad_rows:
             raise DataError(
                 f"{bad} rows of the split {split!r} cannot be read; "
@@ -360,6 +434,7 @@ def _record(
             raise DataError(f"the split {split!r} has no rows")
         examples.set_int_custom_property(ROWS + split, rows)
         examples.set_int_custom_property(BAD_ROWS + split, bad)
-    if reasons:
+        shown += reasons
+    if shown:
         with tf.io.gfile.GFile(os.path.join(examples.uri, BAD_ROWS_FILE), "w") as opened:
-            opened.write(json.dumps(reasons[:SHOWN], indent=1, ensure_ascii=False))
+            opened.write(json.dumps(shown[:SHOWN], indent=1, ensure_ascii=False))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
@@ -47,8 +48,7 @@ def raw_examples(
     columns = {feature.name: _cells(feature, chunk) for feature in features}
     for name in others:
         if name not in columns:
-            texts = as_strings(chunk.table[name], name, chunk.where).cast(pa.binary())
-            columns[name] = _lists(texts, texts.is_valid().to_numpy(zero_copy_only=False))
+            columns[name] = _texts(as_strings(chunk.table[name], name, chunk.where))
     labels, weights = encode_labels(tasks, chunk)
     for name, label in labels.items():
         known = ~np.isnan(label)
@@ -67,9 +67,14 @@ def _cells(feature: Feature, chunk: Chunk) -> pa.Array:
         return _lists(pa.array(values.astype(np.float32)), ~np.isnan(values))
     if isinstance(feature, MultiValuedFeature):
         lists = lists_of(feature, chunk)
-        return lists.cast(pa.list_(pa.binary()))
-    texts = texts_of(feature, chunk).fill_null("")
-    present = texts.to_numpy(zero_copy_only=False) != ""
+        filled = pc.greater(pc.list_value_length(lists), 0)
+        return pc.if_else(filled, lists, None).cast(pa.list_(pa.binary()))
+    return _texts(texts_of(feature, chunk))
+
+
+def _texts(texts: pa.Array) -> pa.Array:
+    """Lists of one text, null where it is empty."""
+    present = texts.fill_null("").to_numpy(zero_copy_only=False) != ""
     return _lists(texts.cast(pa.binary()), present)
 
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +23,7 @@ from mptrec_tf.serving import Manifest
 from mptrec_tf.spec import CategoricalFeature, Task
 from mptrec_tf.spec.parsing import dump
 from pipelines import pretrain, prompt_tune
+from pipelines.example_gen import choose_span, find_files, local_copy
 from pipelines.examples import TEST, TRAIN, VALIDATION
 from pipelines.metadata import Artifact, Execution, Store, connection, push_directory
 from pipelines.preprocessing import read_encoder
@@ -35,7 +35,6 @@ from pipelines.trainer import base_model_file, check_graph
 from pipelines.verdict import refusals
 
 SERVING_DIRECTORY = "Format-Serving"
-PLACEHOLDERS = re.compile(r"\{(SPAN|DATE|VERSION|YYYY|MM|DD)(:\d+)?\}")
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def run_pretrain(
     place = _Place(config, output, pretrain.NAME)
     sources = sources_of(config)
     tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
-    check_sources(config, sources, tasks)
-    record = place.record(sources, seed, span)
+    chosen = check_sources(config, sources, tasks, span)
+    record = place.record(chosen, seed, span)
     store = place.store()
     if not record.same and store is not None:
         last = store.pushed_models(place.push_to)
@@ -151,8 +150,8 @@ def run_prompt_tune(
         raise PipelineError(f"a task of stage 2 cannot be called {task!r}, as stage 1 is")
     place = _Place(config, output, task)
     sources = sources_of(config)
-    check_sources(config, sources, (new,))
-    record = place.record(sources, seed, span, base)
+    chosen = check_sources(config, sources, (new,), span)
+    record = place.record(chosen, seed, span, base)
     if not record.same:
         store = place.store()
         if store is None:
@@ -166,7 +165,7 @@ def run_prompt_tune(
         )
         found = base_of(store, model)
         record.values["base"] = found._asdict()
-        record.values["labelled_tasks"] = check_base(config, task, found, sources)
+        record.values["labelled_tasks"] = check_base(config, task, found, chosen)
     pipeline = prompt_tune.create_pipeline(
         config,
         task,
@@ -208,19 +207,34 @@ def sources_of(config: Config) -> dict[str, str]:
     return sources
 
 
-def check_sources(config: Config, sources: Mapping[str, str], tasks: Sequence[Task]) -> None:
+def check_sources(
+    config: Config, sources: Mapping[str, str], tasks: Sequence[Task], span: int | None = None
+) -> dict[str, str]:
     """Refuses files that are not there, or lack a column, before any work is done.
 
+    The first file of each pattern is looked at, unless it is in a remote file system.
+
+    Args:
+        config: The configuration.
+        sources: What `sources_of` gives.
+        tasks: The tasks whose labels are read.
+        span: The span of the data. Defaults to `None`: the latest.
+
+    Returns:
+        The sources, the span filled in.
+
     Raises:
-        DataError: Names the file and the column.
+        DataError: Names the file and the column, or the span.
     """
+    chosen = choose_span(sources, span)
     others = [*config.pipeline.slice_columns]
     if config.pipeline.split is not None:
         others.append(config.pipeline.split.column)
-    for path in sources.values():
+    for path in chosen.values():
         if "://" not in path:
-            first = expand_paths(PLACEHOLDERS.sub("*", path))[0]
+            first = expand_paths(path)[0]
             next(read_chunks(first, [*config.features, *map(CategoricalFeature, others)], tasks))
+    return chosen
 
 
 def curated_schema(config: Config) -> str | None:
@@ -257,7 +271,7 @@ def check_base(config: Config, task: str, base: Base, sources: Mapping[str, str]
         config: The configuration.
         task: The new task.
         base: The base.
-        sources: The rows of the new task.
+        sources: The rows of the new task, as `check_sources` gives them.
 
     Returns:
         The base's tasks whose labels these rows have.
@@ -284,10 +298,10 @@ def check_base(config: Config, task: str, base: Base, sources: Mapping[str, str]
                 f"tasks: {known.name!r} is {dump(known)} in the base and "
                 f"{dump(ours[known.name])} in the configuration"
             )
-    columns = [
-        set(next(read_chunks(expand_paths(PLACEHOLDERS.sub("*", path))[0])).table.column_names)
-        for path in sources.values()
-    ]
+    columns = []
+    for path in sources.values():
+        with local_copy(find_files(path)[0]) as file:
+            columns.append(set(next(read_chunks(file)).table.column_names))
     return [
         known.name for known in model.tasks if all(set(known.columns) <= found for found in columns)
     ]
@@ -424,7 +438,7 @@ def _files(pattern: str) -> list[Any]:
     if "://" in pattern:
         return [pattern]
     found = []
-    for file in sorted(glob.glob(PLACEHOLDERS.sub("*", pattern))):
+    for file in sorted(glob.glob(pattern)):
         status = os.stat(file)
         found.append([file, status.st_size, status.st_mtime_ns])
     return found

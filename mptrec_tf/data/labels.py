@@ -10,6 +10,9 @@ from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Task
 
+LARGEST = float(np.finfo(np.float32).max)
+"""What a label or a weight, held as float32, can be at most."""
+
 
 def encode_labels(
     tasks: Iterable[Task], chunk: Chunk
@@ -41,7 +44,7 @@ def encode_labels(
         labels[task.name] = values.astype(np.float32)
         if task.weight is not None:
             weight = as_floats(chunk.table[task.weight], task.weight, chunk.where)
-            wrong = ~((weight >= 0) & np.isfinite(weight))
+            wrong = ~((weight >= 0) & (weight <= LARGEST))
             _refuse(task, task.weight, chunk, weight, wrong, "a weight of 0 or more")
             weights[task.name] = weight.astype(np.float32)
     return labels, weights
@@ -116,7 +119,7 @@ def _labels(task: Task, chunk: Chunk) -> np.ndarray:
         wrong = ~np.isin(numbers, (0, 1)) & ~np.isnan(numbers)
         _refuse(task, task.label, chunk, numbers, wrong, "0 or 1 (or give the task a rule)")
     else:
-        _refuse(task, task.label, chunk, numbers, np.isinf(numbers), "a finite number")
+        _refuse(task, task.label, chunk, numbers, np.abs(numbers) > LARGEST, "a finite number")
     return numbers
 
 

@@ -114,8 +114,10 @@ def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
     for entry in [source] if isinstance(source, str | os.PathLike) else source:
         path = pathlib.Path(entry)
         found = [path] if path.is_file() else []
-        if not found and any(mark in path.name for mark in "*?["):
-            found = sorted(file for file in path.parent.glob(path.name) if file.is_file())
+        if not found and any(mark in str(path) for mark in "*?["):
+            directory = next(parent for parent in path.parents if parent.is_dir())
+            pattern = str(path.relative_to(directory))
+            found = sorted(file for file in directory.glob(pattern) if file.is_file())
         if not found:
             raise DataError(f"{path}: no such file")
         files.extend(found)
@@ -292,10 +294,13 @@ def _table_of_examples(
             else:
                 cells.append(values[0] if values else None)
     require_columns(seen, columns, where)
-    try:
-        return pa.table(rows if columns else dict(sorted(rows.items())))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{where}: a column mixes types: {error}") from error
+    arrays = {}
+    for name, cells in rows.items() if columns else sorted(rows.items()):
+        try:
+            arrays[name] = pa.array(cells)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"{where}: column {name!r} mixes types: {error}") from error
+    return pa.table(arrays)
 
 
 def _split_text(values: list[Any], separator: str) -> list[Any]:
