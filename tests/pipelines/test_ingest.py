@@ -579,7 +579,7 @@ def test_what_is_new_is_read_and_what_is_not_comes_from_the_cache(tmp_path):
     new = ingest_only(tmp_path, config)
     assert (new.state, ages_of(new)) == ("complete", {2.0})
 
-    fewer = configuration({split: config.data.train for split in SPLITS}, slices=[])
+    fewer = configuration(dict.fromkeys(SPLITS, config.data.train), slices=[])
     other = ingest_only(tmp_path, fewer)
     assert other.state == "complete"
     assert "region" not in examples_of(other, "train")[0]
