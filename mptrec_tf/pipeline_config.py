@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from mptrec_tf.spec.features import Name, Strings
+from mptrec_tf.spec.features import Name
 from mptrec_tf.spec.parsing import STRICT
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+Columns = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
 
 Metric = Literal["auc", "log_loss", "calibration", "accuracy", "mse", "mae"]
 METRICS: dict[str, tuple[Metric, ...]] = {
@@ -76,7 +77,8 @@ class Threshold:
         slices: Whether it also holds in every slice of `pipeline.slices`. Defaults to `False`.
 
     Raises:
-        ValueError: If it demands nothing, or the metric has no better and worse.
+        ValueError: If it demands nothing, or nothing can meet it, or the metric has no better and
+            worse.
     """
 
     task: Name
@@ -90,6 +92,10 @@ class Threshold:
     def _check(self) -> "Threshold":
         if self.min is None and self.max is None and self.worse_by is None:
             raise ValueError(f"the threshold for {self.task!r}: give min, max or worse_by")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(
+                f"the threshold for {self.task!r}: min {self.min:g} is above max {self.max:g}"
+            )
         if self.metric == "calibration" and self.worse_by is not None:
             raise ValueError("worse_by is not for calibration: neither more nor less is better")
         return self
@@ -146,7 +152,7 @@ class PipelineConfig:
     schema: Name | None = None
     split: SplitConfig | None = None
     checks: ChecksConfig = ChecksConfig()
-    slices: Annotated[tuple[Name | Strings, ...], Field(strict=False)] = ()
+    slices: Annotated[tuple[Name | Columns, ...], Field(strict=False)] = ()
     thresholds: Annotated[tuple[Threshold, ...], Field(strict=False)] = ()
     tune: bool = False
     beam: Annotated[tuple[str, ...], Field(strict=False)] = ("--runner=FnApiRunner",)

@@ -108,6 +108,17 @@ def test_files_are_read_in_the_order_given_and_patterns_in_sorted_order(tmp_path
     assert read(str(tmp_path / "*.csv"))["x"].to_pylist() == ["a", "b", "c"]
 
 
+def test_a_pattern_may_be_in_a_directory(tmp_path, monkeypatch):
+    for name in ("day-2", "day-1", "other"):
+        (tmp_path / "[raw]" / name).mkdir(parents=True)
+        (tmp_path / "[raw]" / name / "rows.csv").write_text(f"x\n{name}\n")
+    assert read(tmp_path / "[raw]" / "day-*" / "r*.csv")["x"].to_pylist() == ["day-1", "day-2"]
+    monkeypatch.chdir(tmp_path / "[raw]")
+    assert read("*/rows.csv")["x"].to_pylist() == ["day-1", "day-2", "other"]
+    with pytest.raises(DataError, match=r"^none-\*/rows\.csv: no such file$"):
+        read("none-*/rows.csv")
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     (tmp_path / "rows[1].csv").write_text("x\n1\n")
     assert read(tmp_path / "rows[1].csv")["x"].to_pylist() == ["1"]
