@@ -243,9 +243,9 @@ def compile_(args: argparse.Namespace) -> None:
     require_writable(args.output.parent)
     _start_tfx()
     with _needing_tfx():
-        from pipelines.prompt_tune import Base
+        from pipelines.base import Base
         from pipelines.runners.kubeflow import compile_pipeline
-        from pipelines.runs import curated_schema, sources_of
+        from pipelines.sources import curated_schema, sources_of
     from mptrec_tf.config import Config
 
     config = Config.from_yaml(args.config)

@@ -1,33 +1,17 @@
 """Stage 2 as a pipeline, once for each new task: from a base model to one that serves it too."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 
 from mptrec_tf.config import Config
 from pipelines import nodes
+from pipelines.base import Base
 from pipelines.encoding import Encode
 from pipelines.example_gen import ingest
 from pipelines.gate import FrozenTaskGate
 from pipelines.trainer import StageRun
-
-
-class Base(NamedTuple):
-    """What a new task is built on, by URI.
-
-    Attributes:
-        model: The model, blessed and pushed.
-        transform_graph: The graph that encodes its rows.
-        schema: The schema of the rows of stage 1.
-        statistics: The statistics of the rows of stage 1.
-    """
-
-    model: str
-    transform_graph: str
-    schema: str
-    statistics: str
 
 
 def create_pipeline(

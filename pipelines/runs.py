@@ -1,6 +1,5 @@
 """A run of a pipeline on this machine: from a configuration to a pushed version, or why not."""
 
-import glob
 import hashlib
 import json
 import logging
@@ -15,26 +14,15 @@ from tfx import v1 as tfx
 
 import mptrec_tf
 from mptrec_tf.config import Config
-from mptrec_tf.data import check_same_features, read_chunks
-from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import PipelineError
-from mptrec_tf.models import load_model
-from mptrec_tf.serving import Manifest
-from mptrec_tf.spec import CategoricalFeature, Task
 from mptrec_tf.spec.parsing import dump
 from pipelines import pretrain, prompt_tune
-from pipelines.example_gen import choose_span, find_files, local_copy
-from pipelines.examples import TEST, TRAIN, VALIDATION
-from pipelines.metadata import Artifact, Execution, Store, connection, push_directory
-from pipelines.preprocessing import read_encoder
-from pipelines.prompt_tune import Base
+from pipelines.base import Base, base_of, check_base, served_tasks
+from pipelines.metadata import Store, connection, push_directory
 from pipelines.report import write_report
 from pipelines.runners import local
-from pipelines.schema import check_schema_file
-from pipelines.trainer import base_model_file, check_graph
+from pipelines.sources import check_sources, curated_schema, sources_of, state_of
 from pipelines.verdict import refusals
-
-SERVING_DIRECTORY = "Format-Serving"
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ def run_pretrain(
         last = store.pushed_models(place.push_to)
         if last:
             record.values["baseline"] = last[-1].model.uri
-            record.values["baseline_tasks"] = _served_tasks(last[-1].model)
+            record.values["baseline_tasks"] = served_tasks(last[-1].model)
     pipeline = pretrain.create_pipeline(
         config,
         sources=sources,
@@ -182,131 +170,6 @@ def run_prompt_tune(
     return place.run(pipeline, record, [], progress)
 
 
-def sources_of(config: Config) -> dict[str, str]:
-    """Path or glob pattern of the raw rows by split.
-
-    Raises:
-        PipelineError: If a part is missing or is more than one path or pattern.
-    """
-    if config.data.dataset is not None:
-        paths = dict(zip((TRAIN, VALIDATION, TEST), config.data.sources(), strict=True))
-    else:
-        paths = {TRAIN: config.data.train}
-        if config.pipeline.split is None:
-            paths |= {VALIDATION: config.data.validation, TEST: config.data.test}
-    sources = {}
-    for split, path in paths.items():
-        if isinstance(path, tuple) and len(path) == 1:
-            (path,) = path
-        if not isinstance(path, str):
-            raise PipelineError(
-                f"data.{split}: the pipelines need one path or glob pattern, got "
-                f"{'nothing' if path is None else list(path)}"
-            )
-        sources[split] = path if "://" in path else os.path.abspath(path)
-    return sources
-
-
-def check_sources(
-    config: Config, sources: Mapping[str, str], tasks: Sequence[Task], span: int | None = None
-) -> dict[str, str]:
-    """Refuses files that are not there, or lack a column, before any work is done.
-
-    The first file of each pattern is looked at, unless it is in a remote file system.
-
-    Args:
-        config: The configuration.
-        sources: What `sources_of` gives.
-        tasks: The tasks whose labels are read.
-        span: The span of the data. Defaults to `None`: the latest.
-
-    Returns:
-        The sources, the span filled in.
-
-    Raises:
-        DataError: Names the file and the column, or the span.
-    """
-    chosen = choose_span(sources, span)
-    others = [*config.pipeline.slice_columns]
-    if config.pipeline.split is not None:
-        others.append(config.pipeline.split.column)
-    for path in chosen.values():
-        if "://" not in path:
-            first = expand_paths(path)[0]
-            next(read_chunks(first, [*config.features, *map(CategoricalFeature, others)], tasks))
-    return chosen
-
-
-def curated_schema(config: Config) -> str | None:
-    """Text of the curated schema, if the configuration names one.
-
-    Raises:
-        PipelineError: If it cannot be read, or does not know a feature.
-    """
-    file = config.pipeline.schema
-    return None if file is None else check_schema_file(file, config.features, config.stage1.tasks)
-
-
-def base_of(store: Store, model: Artifact) -> Base:
-    """What a model was made with, followed upward in ML Metadata.
-
-    Raises:
-        PipelineError: If the model was not made by these pipelines.
-    """
-    trainer = store.producers(model)[0]
-    graph, schema = _input(trainer, "transform_graph"), _input(trainer, "schema")
-    transform = store.producers(graph)[0]
-    (statistics,) = [
-        execution.outputs["statistics"][0]
-        for execution in store.consumers(_input(transform, "examples"))
-        if execution.component == "StatisticsGen" and execution.outputs.get("statistics")
-    ][-1:]
-    return Base(model.uri, graph.uri, schema.uri, statistics.uri)
-
-
-def check_base(config: Config, task: str, base: Base, sources: Mapping[str, str]) -> list[str]:
-    """Refuses a base that cannot get the task.
-
-    Args:
-        config: The configuration.
-        task: The new task.
-        base: The base.
-        sources: The rows of the new task, as `check_sources` gives them.
-
-    Returns:
-        The base's tasks whose labels these rows have.
-
-    Raises:
-        SpecError: If the base was made from other features, or a task is defined otherwise.
-        PipelineError: If the graph does not belong to the model, or the task is there already.
-    """
-    model = load_model(base_model_file(os.path.join(base.model, SERVING_DIRECTORY)))
-    check_same_features(model.encoder, config.spec, base.model)
-    check_graph(model, read_encoder(base.transform_graph), base.transform_graph)
-    names = [known.name for known in model.tasks]
-    if task in names:
-        raise PipelineError(
-            f"the base {base.model} already has the task {task!r}; to train it anew, choose an "
-            "older base"
-        )
-    ours = {known.name: known for known in config.tasks}
-    for known in model.tasks:
-        if known.name not in ours:
-            raise PipelineError(f"tasks: the base has a task {known.name!r}, which is not in them")
-        if ours[known.name] != known:
-            raise PipelineError(
-                f"tasks: {known.name!r} is {dump(known)} in the base and "
-                f"{dump(ours[known.name])} in the configuration"
-            )
-    columns = []
-    for path in sources.values():
-        with local_copy(find_files(path)[0]) as file:
-            columns.append(set(next(read_chunks(file)).table.column_names))
-    return [
-        known.name for known in model.tasks if all(set(known.columns) <= found for found in columns)
-    ]
-
-
 @dataclass
 class _Record:
     """What the last run of a pipeline that pushed was given, kept beside its metadata.
@@ -353,7 +216,7 @@ class _Place:
     ) -> _Record:
         identity = {
             "config": dump(self._config),
-            "sources": {split: _files(path) for split, path in sources.items()},
+            "sources": {split: state_of(path) for split, path in sources.items()},
             "seed": seed,
             "span": span,
             "base": base,
@@ -417,28 +280,3 @@ class _Place:
         blessing = None if gate is None else gate.outputs["blessing"][0].uri
         reasons = refusals(evaluation, blessing)
         return Outcome(None, None, reasons, notes, result, report)
-
-
-def _input(execution: Execution, key: str) -> Artifact:
-    if key not in execution.inputs:
-        raise PipelineError(
-            f"{execution.component} of {execution.pipeline} was not given {key}: the model was "
-            "not made by these pipelines"
-        )
-    return execution.inputs[key][0]
-
-
-def _served_tasks(model: Artifact) -> list[str]:
-    manifest = Manifest.read(pathlib.Path(model.uri, SERVING_DIRECTORY))
-    return [*manifest.stage1_tasks, *manifest.added_tasks]
-
-
-def _files(pattern: str) -> list[Any]:
-    """The files of a pattern, with what changes when their content does."""
-    if "://" in pattern:
-        return [pattern]
-    found = []
-    for file in sorted(glob.glob(pattern)):
-        status = os.stat(file)
-        found.append([file, status.st_size, status.st_mtime_ns])
-    return found

@@ -9,7 +9,7 @@ from tfx import v1 as tfx
 from mptrec_tf.config import Config
 from mptrec_tf.errors import PipelineError
 from pipelines import pretrain, prompt_tune
-from pipelines.prompt_tune import Base
+from pipelines.base import Base
 
 
 def compile_pipeline(

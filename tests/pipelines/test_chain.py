@@ -26,9 +26,11 @@ from mptrec_tf.serving.layout import read_meta_graph
 from mptrec_tf.spec.parsing import dump, parse, to_yaml
 from mptrec_tf.training import pretrain, prompt_tune, stages
 from pipelines import runs, trainer
+from pipelines.base import base_of, check_base
 from pipelines.examples import read_records, split_files
 from pipelines.metadata import Store, connection
 from pipelines.metrics import metrics_of
+from pipelines.sources import sources_of
 
 ROWS = {"train": 8000, "validation": 2000, "test": 3000}
 NUMBERS = ("age", "capital_gains", "weeks_worked_in_year", "num_persons_worked_for_employer")
@@ -267,17 +269,17 @@ def test_a_base_of_another_spec(outcomes, rows, output):
 
 def test_a_graph_that_does_not_belong_to_the_model(outcomes, config, output, tmp_path):
     store = store_of(config, output)
-    base = runs.base_of(store, store.pushed_version(3).model)
+    base = base_of(store, store.pushed_version(3).model)
     other = tmp_path / "graph"
     shutil.copytree(base.transform_graph, other)
     file = other / "transform_fn/assets/encoder.json"
     encoding = json.loads(file.read_text())
     encoding["vocabularies"]["tax_filer_stat"].reverse()
     file.write_text(json.dumps(encoding))
-    sources = runs.sources_of(config)
+    sources = sources_of(config)
     with pytest.raises(PipelineError, match="does not belong to the base model"):
-        runs.check_base(config, "race", base._replace(transform_graph=str(other)), sources)
-    assert runs.check_base(config, "race", base, sources) == [
+        check_base(config, "race", base._replace(transform_graph=str(other)), sources)
+    assert check_base(config, "race", base, sources) == [
         "income", "marital", "education", "sex",
     ]  # fmt: skip
 

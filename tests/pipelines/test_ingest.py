@@ -22,6 +22,7 @@ from pipelines import example_gen, runs
 from pipelines.example_gen import IngestConfig, WriteFile, choose_span, ingest
 from pipelines.metadata import connection
 from pipelines.runners.local import run
+from pipelines.sources import check_sources, sources_of
 
 SPLITS = ("train", "validation", "test")
 FEATURES = [
@@ -132,7 +133,7 @@ def configuration(data, features=FEATURES, tasks=TASKS, **pipeline):
 
 def ingest_only(directory, config, span=None):
     """What a pipeline of Ingest alone has done."""
-    component = ingest(config, runs.sources_of(config), config.stage1.tasks, span=span)
+    component = ingest(config, sources_of(config), config.stage1.tasks, span=span)
     pipeline = tfx.dsl.Pipeline(
         pipeline_name="ingest-only",
         pipeline_root=str(directory / "artifacts"),
@@ -244,7 +245,7 @@ def test_files_of_another_file_system_are_copied_to_be_read(tmp_path):
 def test_sources_of_two_file_systems_are_refused(tmp_path):
     data = dict.fromkeys(SPLITS, tmp_path / "rows.csv") | {"test": "gs://bucket/rows.csv"}
     with pytest.raises(PipelineError, match=r"not in one file system: .*'gs://bucket/rows\.csv'"):
-        ingest(configuration(data), runs.sources_of(configuration(data)), ["click"])
+        ingest(configuration(data), sources_of(configuration(data)), ["click"])
 
 
 # Bad rows
@@ -534,7 +535,7 @@ def test_the_latest_span_is_taken_or_the_one_asked_for(tmp_path, pattern, names,
     older = ingest_only(tmp_path, config, span=spans[0])
     assert ages_of(older) == {1.0}
     assert artifact(older).properties["span"] == spans[0]
-    sources = runs.sources_of(config)
+    sources = sources_of(config)
     assert choose_span(sources)["test"] == str(
         tmp_path / "data" / names[1].replace("part-0", "part-*")
     )
@@ -593,7 +594,7 @@ def test_sources_are_absolute_and_keep_the_pattern(tmp_path, monkeypatch):
     config = configuration(
         {"train": "data/*.csv", "validation": "../v.csv", "test": "gs://bucket/t-{SPAN}.csv"}
     )
-    assert runs.sources_of(config) == {
+    assert sources_of(config) == {
         "train": f"{tmp_path}/data/*.csv",
         "validation": f"{tmp_path.parent}/v.csv",
         "test": "gs://bucket/t-{SPAN}.csv",
@@ -642,7 +643,7 @@ def test_a_list_of_one_path_is_that_path():
         "tasks": TASKS,
         "stage1": {"tasks": ["click"]},
     }
-    assert runs.sources_of(parse(Config, plain, "the test")) == {
+    assert sources_of(parse(Config, plain, "the test")) == {
         "train": "/a.csv",
         "validation": "/b.csv",
         "test": "/c.csv",
@@ -650,7 +651,7 @@ def test_a_list_of_one_path_is_that_path():
 
 
 def checked(config, span=None):
-    return runs.check_sources(config, runs.sources_of(config), config.tasks, span)
+    return check_sources(config, sources_of(config), config.tasks, span)
 
 
 @pytest.mark.parametrize("lost", ["age", "clicked", "importance", "seen", "region"])

@@ -10,11 +10,11 @@ import tiny_pipelines as tiny
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.pipeline_config import PipelineConfig
 from pipelines import trainer
+from pipelines.base import SERVING_DIRECTORY
 from pipelines.lineage import TRAINING_FILE, to_json, to_text, trace
 from pipelines.lineage_plot import plot
 from pipelines.metadata import Store, connection
 from pipelines.runners.local import run
-from pipelines.runs import SERVING_DIRECTORY
 
 VERSION_1 = """\
 PushedModel 6, TIME

@@ -1,0 +1,108 @@
+"""Where the rows of a run come from, checked before any work is done."""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mptrec_tf.config import Config
+from mptrec_tf.data import read_chunks
+from mptrec_tf.data.readers import expand_paths
+from mptrec_tf.errors import PipelineError
+from mptrec_tf.spec import CategoricalFeature, Task
+from pipelines.example_gen import choose_span, find_files, local_copy
+from pipelines.examples import TEST, TRAIN, VALIDATION
+from pipelines.schema import check_schema_file
+
+
+def sources_of(config: Config) -> dict[str, str]:
+    """Path or glob pattern of the raw rows by split.
+
+    Raises:
+        PipelineError: If a part is missing or is more than one path or pattern.
+    """
+    if config.data.dataset is not None:
+        paths = dict(zip((TRAIN, VALIDATION, TEST), config.data.sources(), strict=True))
+    else:
+        paths = {TRAIN: config.data.train}
+        if config.pipeline.split is None:
+            paths |= {VALIDATION: config.data.validation, TEST: config.data.test}
+    sources = {}
+    for split, path in paths.items():
+        if isinstance(path, tuple) and len(path) == 1:
+            (path,) = path
+        if not isinstance(path, str):
+            raise PipelineError(
+                f"data.{split}: the pipelines need one path or glob pattern, got "
+                f"{'nothing' if path is None else list(path)}"
+            )
+        sources[split] = path if "://" in path else os.path.abspath(path)
+    return sources
+
+
+def check_sources(
+    config: Config, sources: Mapping[str, str], tasks: Sequence[Task], span: int | None = None
+) -> dict[str, str]:
+    """Refuses files that are not there, or lack a column, before any work is done.
+
+    The first file of each pattern is looked at, unless it is in a remote file system.
+
+    Args:
+        config: The configuration.
+        sources: What `sources_of` gives.
+        tasks: The tasks whose labels are read.
+        span: The span of the data. Defaults to `None`: the latest.
+
+    Returns:
+        The sources, the span filled in.
+
+    Raises:
+        DataError: Names the file and the column, or the span.
+    """
+    chosen = choose_span(sources, span)
+    others = [*config.pipeline.slice_columns]
+    if config.pipeline.split is not None:
+        others.append(config.pipeline.split.column)
+    for path in chosen.values():
+        if "://" not in path:
+            first = expand_paths(path)[0]
+            next(read_chunks(first, [*config.features, *map(CategoricalFeature, others)], tasks))
+    return chosen
+
+
+def curated_schema(config: Config) -> str | None:
+    """Text of the curated schema, if the configuration names one.
+
+    Raises:
+        PipelineError: If it cannot be read, or does not know a feature.
+    """
+    file = config.pipeline.schema
+    return None if file is None else check_schema_file(file, config.features, config.stage1.tasks)
+
+
+def labelled(tasks: Sequence[Task], sources: Mapping[str, str]) -> list[str]:
+    """Those tasks whose columns every source has.
+
+    Args:
+        tasks: The tasks.
+        sources: What `check_sources` gives.
+
+    Returns:
+        Their names.
+    """
+    columns = []
+    for path in sources.values():
+        with local_copy(find_files(path)[0]) as file:
+            columns.append(set(next(read_chunks(file)).table.column_names))
+    return [task.name for task in tasks if all(set(task.columns) <= found for found in columns)]
+
+
+def state_of(pattern: str) -> list[Any]:
+    """The files of a pattern, with what changes when their content does."""
+    if "://" in pattern:
+        return [pattern]
+    found = []
+    for file in sorted(glob.glob(pattern)):
+        status = os.stat(file)
+        found.append([file, status.st_size, status.st_mtime_ns])
+    return found
