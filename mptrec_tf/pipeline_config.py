@@ -106,8 +106,7 @@ class KubeflowConfig:
     """For `mptrec pipeline compile`.
 
     Args:
-        image: Container image with mptrec_tf and its extra `tfx`, as `deploy/` tells. Defaults to
-            `None`: the image of TFX, which lacks mptrec_tf.
+        image: Container image with mptrec_tf and its extra `tfx`, as `deploy/` tells.
         root: Where artifacts are written to, such as `gs://bucket/pipelines`.
     """
 

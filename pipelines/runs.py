@@ -69,6 +69,7 @@ def run_pretrain(
         progress: Whether to show the progress on stderr. Defaults to `True`.
 
     Raises:
+        PipelineError: If `pipeline.push_to` is remote.
         MPTRecError: If a component fails; the message names it and the cause.
     """
     place = _Place(config, output, pretrain.NAME)
@@ -129,7 +130,8 @@ def run_prompt_tune(
         progress: Whether to show the progress on stderr. Defaults to `True`.
 
     Raises:
-        PipelineError: If there is no base model yet, or its parts do not belong together.
+        PipelineError: If there is no base model yet, its parts do not belong together, or
+            `pipeline.push_to` is remote.
         SpecError: If there is no such task, or the base was made from another spec.
         MPTRecError: If a component fails; the message names it and the cause.
     """
@@ -199,6 +201,11 @@ class _Place:
         self.directory = os.path.abspath(output)
         self.root = os.path.join(self.directory, "artifacts")
         self.push_to = push_directory(config.pipeline, self.directory)
+        if "://" in self.push_to:
+            raise PipelineError(
+                f"pipeline.push_to: {self.push_to} is remote; a version is published by renaming a "
+                "directory, so give one of this machine and copy the version from there"
+            )
         self.log_file = os.path.join(self.directory, "logs", f"{stage}.log")
         self.connection = connection(config.pipeline, self.directory)
         self._config, self._stage = config, stage

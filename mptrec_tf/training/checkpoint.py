@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from mptrec_tf.errors import ModelError
 
@@ -16,13 +18,16 @@ STATE = "state.json"
 class ResumableEarlyStopping(keras.callbacks.Callback):
     """Stops when a validation metric no longer improves, keeps the best weights, and resumes.
 
-    After each epoch the whole training state is on disk: weights, optimizer, epoch, history, the
-    best value so far and its weights. Files are written beside and renamed, and the state is
-    switched last, so a process that is killed at any moment leaves the last finished epoch intact.
-    The next `fit` with the same directory goes on from there; where the training was over, it only
-    puts the best weights back.
+    After each epoch the whole training state is on disk: weights, optimizer, state of the dropout,
+    epoch, history, the best value so far and its weights. Files are written beside and renamed, and
+    the state is switched last, so a process that is killed at any moment leaves the last finished
+    epoch intact. The next `fit` with the same directory goes on from there; where the training was
+    over, it only puts the best weights back.
 
-    Beyond `keras.callbacks.BackupAndRestore`, it remembers what early stopping knew.
+    Beyond `keras.callbacks.BackupAndRestore`, it remembers what early stopping knew, and where
+    dropout and shuffle were: given the dataset, a resumed training learns, to the bit, what an
+    undisturbed one would have learned (not with the adversarial form `"periodic"`, which assigns
+    the tasks anew).
 
     Args:
         directory: Where the state is kept.
@@ -31,6 +36,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         patience: Epochs without improvement before training stops. Defaults to 4.
         identity: What is trained, as plain data. A directory that holds the training of something
             else is refused. Defaults to `None`.
+        dataset: The training data, shuffled with a seed, of a known number of batches. Defaults to
+            `None`: a resumed training sees the rows in the order of the first epochs again.
 
     Example:
 
@@ -47,6 +54,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         mode: str = "max",
         patience: int = 4,
         identity: Any = None,
+        dataset: tf.data.Dataset | None = None,
     ) -> None:
         super().__init__()
         if mode not in ("max", "min"):
@@ -56,6 +64,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         self.mode = mode
         self.patience = patience
         self.identity = json.loads(json.dumps(identity))
+        self.dataset = dataset
         self.epochs: list[dict[str, float]] = []
         self.best_epoch = 0
         self.stopped = False
@@ -81,6 +90,12 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         self.stopped = state["stopped"]
         self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self.directory / state["last"])
+        for generator, value in zip(_generators(self.model), state["generators"], strict=True):
+            generator.assign(value)
+        if self.dataset is not None:
+            # Each iteration shuffles anew, also one that is not read; Keras begins two an epoch.
+            for _ in range(2 * len(self.epochs)):
+                iter(self.dataset)
         self.model._initial_epoch = self.params["epochs"] if self.stopped else len(self.epochs)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -119,6 +134,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             "best_epoch": self.best_epoch,
             "stopped": self.stopped,
             "last": last.name,
+            "generators": [np.array(state).tolist() for state in _generators(self.model)],
         }
         partial_state = self.directory / f"{STATE}.partial"
         partial_state.write_text(json.dumps(state, indent=1))
@@ -127,6 +143,11 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         for file in self.directory.glob("epoch-*.weights.h5"):
             if file.name not in kept:
                 file.unlink()
+
+
+def _generators(model: keras.Model) -> list[keras.Variable]:
+    """The states of random generators, which Keras does not save with the weights."""
+    return [variable for variable in model.variables if "seed_generator" in variable.path]
 
 
 def _weights_name(epoch: int) -> str:

@@ -149,6 +149,7 @@ def fit_stage(
         *objective,
         training.patience,
         identity=identity | {"training": dump(training), "seed": seed} | data.identity,
+        dataset=train,
     )
     model.fit(
         train,

@@ -9,7 +9,13 @@ import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
-from mptrec_tf.training import optimizer_for, pretrain, prompt_tune
+from mptrec_tf.training import (
+    ResumableEarlyStopping,
+    fitting,
+    optimizer_for,
+    pretrain,
+    prompt_tune,
+)
 
 
 def predictions(model, sources):
@@ -47,6 +53,29 @@ def test_a_finished_stage_is_not_trained_again(make_config, sources, tmp_path):
     again = pretrain(make_config(), sources, tmp_path, verbose=0)
     assert again.epochs == first.epochs
     assert again.model.fingerprint() == first.model.fingerprint()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_training_that_was_cut_off_ends_like_one_that_was_not(
+    steps, stream, make_config, sources, monkeypatch, tmp_path
+):
+    class CutOff(ResumableEarlyStopping):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            super().on_epoch_begin(epoch, logs)
+
+    training = {"epochs": 4, "steps_per_execution": steps}
+    config = make_config(training=training, stream=stream)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fitting, "ResumableEarlyStopping", CutOff)
+        pretrain(config, sources, tmp_path / "cut off", verbose=0)
+    models = []
+    for name in ("cut off", "undisturbed"):
+        first = pretrain(config, sources, tmp_path / name, verbose=0).model
+        models.append(prompt_tune(config, first, "buy", sources, tmp_path / name, verbose=0).model)
+    assert models[0].fingerprint() == models[1].fingerprint()
 
 
 def test_seeds_make_two_runs_equal_and_other_seeds_differ(make_config, sources, tmp_path):
