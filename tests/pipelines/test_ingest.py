@@ -20,6 +20,7 @@ from mptrec_tf.errors import DataError, MPTRecError, PipelineError
 from mptrec_tf.spec.parsing import parse
 from pipelines import example_gen, runs
 from pipelines.example_gen import IngestConfig, WriteFile, choose_span, ingest
+from pipelines.examples import raw_examples
 from pipelines.metadata import connection
 from pipelines.runners.local import run
 from pipelines.sources import check_sources, sources_of
@@ -713,11 +714,22 @@ def test_splits_whose_latest_spans_differ_are_refused(tmp_path):
 
 
 def test_rows_are_written_as_they_are_read(tmp_path, monkeypatch):
-    tables = []
+    made = []
     most = 0
 
-    def counting_reader(*_):
+    class Examples(list):
+        """A list that can be watched."""
+
+    def watch(item):
         nonlocal most
+        made.append(weakref.ref(item))
+        most = max(most, sum(reference() is not None for reference in made))
+        return item
+
+    def watched_examples(*arguments):
+        return watch(Examples(raw_examples(*arguments)))
+
+    def counting_reader(*_):
         for start in range(0, 5000, 10):
             numbers = range(start, start + 10)
             table = pa.table(
@@ -727,19 +739,18 @@ def test_rows_are_written_as_they_are_read(tmp_path, monkeypatch):
                     "clicked": [i % 2 for i in numbers],
                 }
             )
-            tables.append(weakref.ref(table))
-            most = max(most, sum(reference() is not None for reference in tables))
-            yield Chunk(table, "rows")
+            yield Chunk(watch(table), "rows")
             del table
 
     config = split_config(tmp_path / "rows.csv")
     settings = IngestConfig(config.spec, ("user",), 0, config.pipeline.split).to_json()
     monkeypatch.setattr(example_gen, "read_chunks", counting_reader)
+    monkeypatch.setattr(example_gen, "raw_examples", watched_examples)
     writer = WriteFile(settings, str(tmp_path / "examples"), str(tmp_path))
     assert list(writer.process(("train", 0, str(tmp_path / "rows.csv")))) == []
     summary = json.loads((tmp_path / "train-00000.json").read_text())
     assert sum(summary["rows"].values()) == 5000
-    assert most <= 4  # a chunk, its parts, and the one before
+    assert most <= 4  # rows and examples of a chunk and of the one before
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.tfrecord"])
