@@ -1,5 +1,6 @@
 """What the Tuner runs: the library's own search, on the validation rows alone."""
 
+import shutil
 from typing import Any
 
 from tfx import v1 as tfx
@@ -11,7 +12,8 @@ from pipelines.trainer import prepare
 def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
     """The search for a stage's settings; see `tfx.v1.components.Tuner`.
 
-    A search that was cut off goes on where it was.
+    A search that was cut off goes on where it was. One in which all trials failed begins anew: its
+    settings are the same, so what made them fail was something else.
 
     Args:
         fn_args: `tfx.v1.components.FnArgs`.
@@ -24,4 +26,9 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
         else Stage2HyperModel(config, prepared.base_file, run.task, data, run.seed)
     )
     directory = run.state_of("tune", hypermodel.identity)
-    return tfx.components.TunerFnResult(tuner=StageTuner(hypermodel, directory), fit_kwargs={})
+    tuner = StageTuner(hypermodel, directory)
+    before = tuner.results()
+    if before and all(trial.error is not None for trial in before):
+        shutil.rmtree(directory)
+        tuner = StageTuner(hypermodel, directory)
+    return tfx.components.TunerFnResult(tuner=tuner, fit_kwargs={})

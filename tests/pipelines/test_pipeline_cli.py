@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+import small_runs
 import tiny_pipelines as tiny
 
 import mptrec_cli
@@ -144,6 +145,38 @@ def test_a_refused_model_is_an_error_with_its_reasons(tmp_path, config, capfd, m
     code, out, err = mptrec(capfd, *arguments)
     assert (code, "Evaluator  complete" in out) == (2, True)
     assert err == ("mptrec: error: not pushed:\n- auc is 0.6\n- task 'click' has changed\n")
+
+
+def test_a_second_run_in_the_same_directory_is_refused(tmp_path, capfd):
+    small_runs.write_rows(tmp_path)
+    config = small_runs.write_config(tmp_path / "synthetic.yaml", tmp_path)
+    output = tmp_path / "output"
+    output.mkdir()
+    process, marker = tiny.waiting_run(output)
+    try:
+        arguments = ["run", "--config", config, "--output", output, "--stage", "pretrain"]
+        code, out, err = mptrec(capfd, *arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"mptrec: error: {output}: another run is at work: tiny-pretrain, ")
+        assert f"process {process.pid}" in err
+    finally:
+        marker.unlink()
+        assert process.wait() == 0
+    assert sorted(path.name for path in (output / "artifacts").iterdir()) == ["Ingest", "Waiting"]
+
+
+@pytest.mark.parametrize(
+    "stage", [["pretrain"], ["prompt_tune", "--task", "buy"]], ids=lambda s: s[0]
+)
+def test_a_remote_push_to_is_refused_before_any_work(stage, tmp_path, capfd):
+    config = small_runs.write_config(
+        tmp_path / "synthetic.yaml", tmp_path, pipeline={"push_to": "gs://bucket/serving"}
+    )
+    arguments = ["run", "--config", config, "--output", tmp_path / "output", "--stage", *stage]
+    code, out, err = mptrec(capfd, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("mptrec: error: pipeline.push_to: gs://bucket/serving is remote; ")
+    assert not list((tmp_path / "output").glob("*"))
 
 
 @pytest.mark.parametrize(

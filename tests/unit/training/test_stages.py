@@ -55,10 +55,11 @@ def test_a_finished_stage_is_not_trained_again(make_config, sources, tmp_path):
     assert again.model.fingerprint() == first.model.fingerprint()
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["in memory", "streamed"])
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    ("stream", "steps"), [(False, 3), (True, 1)], ids=["in memory", "streamed"]
+)
 def test_a_training_that_was_cut_off_ends_like_one_that_was_not(
-    steps, stream, make_config, sources, monkeypatch, tmp_path
+    stream, steps, make_config, sources, monkeypatch, tmp_path
 ):
     class CutOff(ResumableEarlyStopping):
         def on_epoch_begin(self, epoch, logs=None):
