@@ -120,8 +120,8 @@ def pushed(config: PipelineConfig, output: pathlib.Path, name: str) -> dict[str,
         name: `"pretrain"` or the task.
     """
     from pipelines.metadata import Store, connection, push_directory
-    from pipelines.metrics import metrics_of
-    from pipelines.verdict import gate_verdict
+    from pipelines.reporting.metrics import metrics_of
+    from pipelines.reporting.verdict import gate_verdict
 
     store = Store(connection(config, output))
     last = store.last_pushed(push_directory(config, output))

@@ -208,7 +208,7 @@ def lineage(args: argparse.Namespace) -> None:
         require_writable(args.picture.parent)
     store, push_to = _open(args)
     from mptrec_tf.errors import PipelineError
-    from pipelines.lineage import to_json, to_text, trace
+    from pipelines.reporting.lineage import to_json, to_text, trace
 
     if args.artifact is not None:
         root = store.artifact(args.artifact)
@@ -221,7 +221,7 @@ def lineage(args: argparse.Namespace) -> None:
         root = models[-1].artifact
     traced = trace(store, root)
     if args.picture is not None:
-        from pipelines.lineage_plot import plot
+        from pipelines.reporting.lineage_plot import plot
 
         plot(traced, args.picture)
         note(f"picture: {args.picture}", args.quiet)

@@ -11,10 +11,10 @@ from mptrec_tf.errors import PipelineError
 from mptrec_tf.models import load_model
 from mptrec_tf.serving import Manifest
 from mptrec_tf.spec.parsing import dump
+from pipelines.components.preprocessing import read_encoder
+from pipelines.components.trainer import base_model_file, check_graph
 from pipelines.metadata import Artifact, Execution, Store
-from pipelines.preprocessing import read_encoder
 from pipelines.sources import labelled
-from pipelines.trainer import base_model_file, check_graph
 
 SERVING_DIRECTORY = "Format-Serving"
 

@@ -8,12 +8,12 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import Artifact, BaseChannel
 
 from mptrec_tf.config import Config
-from pipelines.evaluation import eval_config
+from pipelines.components.evaluation import eval_config
+from pipelines.components.pusher import BASE_IS_PINNED, PusherExecutor
+from pipelines.components.schema import CuratedSchema, LearnedSchema, feature_kinds
+from pipelines.components.trainer import StageRun
+from pipelines.components.validation import DataValidator, RequireValidData
 from pipelines.examples import TEST, TRAIN, VALIDATION
-from pipelines.pusher import BASE_IS_PINNED, PusherExecutor
-from pipelines.schema import CuratedSchema, LearnedSchema, feature_kinds
-from pipelines.trainer import StageRun
-from pipelines.validation import DataValidator, RequireValidData
 
 TRAINING_SPLITS: dict[str, Any] = {
     "train_args": tfx.proto.TrainArgs(splits=[TRAIN]),
@@ -46,7 +46,7 @@ def trainer(
         hyperparameters: What the Tuner found. Defaults to `None`: the configuration as it is.
     """
     return tfx.components.Trainer(
-        run_fn="pipelines.trainer.run_fn",
+        run_fn="pipelines.components.trainer.run_fn",
         custom_config=run.to_dict(),
         examples=examples,
         transform_graph=transform_graph,
@@ -66,7 +66,7 @@ def tuner(
 ) -> tfx.components.Tuner:
     """The search for a stage's settings; see `trainer` for the arguments."""
     return tfx.components.Tuner(
-        tuner_fn="pipelines.tuner.tuner_fn",
+        tuner_fn="pipelines.components.tuner.tuner_fn",
         custom_config=run.to_dict(),
         examples=examples,
         transform_graph=transform_graph,

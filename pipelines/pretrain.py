@@ -9,8 +9,8 @@ from tfx import v1 as tfx
 from mptrec_tf.config import Config
 from mptrec_tf.spec.parsing import dump
 from pipelines import nodes
-from pipelines.example_gen import ingest
-from pipelines.trainer import StageRun
+from pipelines.components.example_gen import ingest
+from pipelines.components.trainer import StageRun
 
 NAME = "pretrain"
 
@@ -32,7 +32,7 @@ def create_pipeline(
 
     Args:
         config: The configuration.
-        sources: Path or pattern of the raw rows by split, see `pipelines.example_gen.ingest`.
+        sources: Path or pattern of the raw rows by split, see `components.example_gen.ingest`.
         root: Where artifacts are written to.
         push_to: Directory of the served versions.
         metadata: Connection of ML Metadata. Defaults to `None`: the orchestrator's own.
@@ -53,7 +53,7 @@ def create_pipeline(
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],
         schema=known.outputs["schema"],
-        preprocessing_fn="pipelines.preprocessing.preprocessing_fn",
+        preprocessing_fn="pipelines.components.preprocessing.preprocessing_fn",
         custom_config={"features": dump(config.features), "tasks": list(tasks)},
         disable_statistics=True,
     )

@@ -8,10 +8,10 @@ from tfx import v1 as tfx
 from mptrec_tf.config import Config
 from pipelines import nodes
 from pipelines.base import Base
-from pipelines.encoding import Encode
-from pipelines.example_gen import ingest
-from pipelines.gate import FrozenTaskGate
-from pipelines.trainer import StageRun
+from pipelines.components.encoding import Encode
+from pipelines.components.example_gen import ingest
+from pipelines.components.gate import FrozenTaskGate
+from pipelines.components.trainer import StageRun
 
 
 def create_pipeline(
@@ -37,7 +37,7 @@ def create_pipeline(
         config: The configuration.
         task: Name of the new task.
         base: What it is built on.
-        sources: Path or pattern of the raw rows by split, see `pipelines.example_gen.ingest`.
+        sources: Path or pattern of the raw rows by split, see `components.example_gen.ingest`.
         labelled_tasks: The older tasks whose labels these rows have; they are evaluated too.
         root: Where artifacts are written to.
         push_to: Directory of the served versions.

@@ -19,10 +19,10 @@ from mptrec_tf.spec.parsing import dump
 from pipelines import pretrain, prompt_tune
 from pipelines.base import Base, base_of, check_base, served_tasks
 from pipelines.metadata import Store, connection, push_directory
-from pipelines.report import write_report
+from pipelines.reporting.report import write_report
+from pipelines.reporting.verdict import refusals
 from pipelines.runners import local
 from pipelines.sources import check_sources, curated_schema, sources_of, state_of
-from pipelines.verdict import refusals
 
 
 @dataclass(frozen=True)

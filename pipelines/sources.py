@@ -10,9 +10,9 @@ from mptrec_tf.data import read_chunks
 from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, Task
-from pipelines.example_gen import choose_span, find_files, local_copy
+from pipelines.components.example_gen import choose_span, find_files, local_copy
+from pipelines.components.schema import check_schema_file
 from pipelines.examples import TEST, TRAIN, VALIDATION
-from pipelines.schema import check_schema_file
 
 
 def sources_of(config: Config) -> dict[str, str]:

@@ -25,11 +25,12 @@ from mptrec_tf.serving.checking.loaders import c_api
 from mptrec_tf.serving.layout import read_meta_graph
 from mptrec_tf.spec.parsing import dump, parse, to_yaml
 from mptrec_tf.training import pretrain, prompt_tune, stages
-from pipelines import runs, trainer
+from pipelines import runs
 from pipelines.base import base_of, check_base
+from pipelines.components import trainer
 from pipelines.examples import read_records, split_files
 from pipelines.metadata import Store, connection
-from pipelines.metrics import metrics_of
+from pipelines.reporting.metrics import metrics_of
 from pipelines.sources import sources_of
 
 ROWS = {"train": 8000, "validation": 2000, "test": 3000}

@@ -19,9 +19,9 @@ from tfx.orchestration import metadata
 from tfx.types import standard_artifacts as artifacts
 
 from mptrec_tf.errors import PipelineError, ServingError
+from pipelines.components.gate import GATE_FILE, FrozenTaskGate, compare
+from pipelines.components.pusher import PusherExecutor
 from pipelines.examples import split_files
-from pipelines.gate import GATE_FILE, FrozenTaskGate, compare
-from pipelines.pusher import PusherExecutor
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from mptrec_tf.data import readers
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import DataError, MPTRecError, PipelineError
 from mptrec_tf.spec.parsing import parse
-from pipelines import example_gen, runs
-from pipelines.example_gen import IngestConfig, WriteFile, choose_span, ingest
+from pipelines import runs
+from pipelines.components import example_gen
+from pipelines.components.example_gen import IngestConfig, WriteFile, choose_span, ingest
 from pipelines.examples import raw_examples
 from pipelines.metadata import connection
 from pipelines.runners.local import run

@@ -10,8 +10,8 @@ from mptrec_tf.evaluation import evaluate
 from mptrec_tf.models import load_model
 from mptrec_tf.spec.parsing import parse
 from pipelines import runs
-from pipelines.metrics import metrics_of
-from pipelines.trainer import MODEL_FILE
+from pipelines.components.trainer import MODEL_FILE
+from pipelines.reporting.metrics import metrics_of
 
 ROWS = {"train": 1200, "validation": 400, "test": 500}
 TRAINING = {"epochs": 2, "batch_size": 128, "jit_compile": False}

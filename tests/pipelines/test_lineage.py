@@ -9,11 +9,11 @@ import tiny_pipelines as tiny
 
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.pipeline_config import PipelineConfig
-from pipelines import trainer
 from pipelines.base import SERVING_DIRECTORY
-from pipelines.lineage import TRAINING_FILE, to_json, to_text, trace
-from pipelines.lineage_plot import plot
+from pipelines.components import trainer
 from pipelines.metadata import Store, connection
+from pipelines.reporting.lineage import TRAINING_FILE, to_json, to_text, trace
+from pipelines.reporting.lineage_plot import plot
 from pipelines.runners.local import run
 
 VERSION_1 = """\
@@ -144,7 +144,9 @@ def settled(text, directory):
 
 @pytest.mark.parametrize(("version", "expected"), [(1, VERSION_1), (2, VERSION_2)])
 def test_the_text_is_what_was_put_together(version, expected, output, monkeypatch):
-    monkeypatch.setattr("pipelines.lineage.WIDTH", 0)  # each property on a line of its own
+    monkeypatch.setattr(
+        "pipelines.reporting.lineage.WIDTH", 0
+    )  # each property on a line of its own
     assert settled(to_text(traced(output, version)), output) == expected
 
 

@@ -22,7 +22,8 @@ from mptrec_tf.spec import (
     Task,
 )
 from mptrec_tf.spec.parsing import dump
-from pipelines.encoding import EncodeFile
+from pipelines.components.encoding import EncodeFile
+from pipelines.components.preprocessing import preprocessing_fn, read_encoder
 from pipelines.examples import (
     open_writer,
     parse_encoded,
@@ -30,7 +31,6 @@ from pipelines.examples import (
     read_records,
     split_files,
 )
-from pipelines.preprocessing import preprocessing_fn, read_encoder
 
 ROOT = pathlib.Path(__file__).parents[2]
 CENSUS = Config.from_yaml(ROOT / "configs/census_income.yaml")

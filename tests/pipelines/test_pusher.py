@@ -17,12 +17,12 @@ from mptrec_tf import Task, load_model
 from mptrec_tf.errors import PipelineError, ServingError
 from mptrec_tf.serving import Manifest, check
 from mptrec_tf.serving.exporting.versions import publish, staging, versions
-from pipelines.pusher import PUSHED_FILE, PusherExecutor, push
+from pipelines.components.pusher import PUSHED_FILE, PusherExecutor, push
 
 CUT_OFF = """
 import sys, time
 import tensorflow as tf
-from pipelines.pusher import push
+from pipelines.components.pusher import push
 
 copy, copied = tf.io.gfile.copy, []
 

@@ -17,8 +17,8 @@ from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec.parsing import parse
 from pipelines import runs
 from pipelines.metadata import Store, connection
-from pipelines.metrics import Z, auc_interval, metrics_of, proportion_interval
-from pipelines.report import write_report
+from pipelines.reporting.metrics import Z, auc_interval, metrics_of, proportion_interval
+from pipelines.reporting.report import write_report
 
 ROWS = {"train": 600, "validation": 200, "test": 400}
 HOSTILE = "<script>alert(1)</script>"

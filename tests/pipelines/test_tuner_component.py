@@ -9,10 +9,10 @@ import small_runs
 
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.tuning import StageTuner
-from pipelines.lineage import to_json, to_text, trace
+from pipelines.components.trainer import TRAINING_FILE
 from pipelines.metadata import Store, connection
+from pipelines.reporting.lineage import to_json, to_text, trace
 from pipelines.runs import run_pretrain, run_prompt_tune
-from pipelines.trainer import TRAINING_FILE
 
 TOO_SMALL = 1e-6  # nothing is learned with it, so trial 2 is better than the configuration
 RATE = {"kind": "float", "min": TOO_SMALL, "max": 1e-1}

@@ -20,9 +20,14 @@ from tfx.types import artifact_utils
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, MultiValuedFeature, NumericFeature, Task
+from pipelines.components.schema import (
+    CuratedSchema,
+    LearnedSchema,
+    check_schema_file,
+    feature_kinds,
+)
+from pipelines.components.validation import DataValidator, RequireValidData
 from pipelines.examples import raw_examples
-from pipelines.schema import CuratedSchema, LearnedSchema, check_schema_file, feature_kinds
-from pipelines.validation import DataValidator, RequireValidData
 
 artifacts = tfx.types.standard_artifacts
 SPLITS = ("train", "validation", "test")
@@ -414,14 +419,14 @@ def test_a_run_stops_until_more_is_allowed_or_the_schema_knows_more(stage1, tmp_
         "validation": 1,
         "test": 0,
     }
-    assert executed("pipelines.validation.DataValidator") == ["COMPLETE"]
-    assert executed("pipelines.validation.RequireValidData") == ["FAILED"]
-    assert executed("pipelines.schema.LearnedSchema") == []
+    assert executed("pipelines.components.validation.DataValidator") == ["COMPLETE"]
+    assert executed("pipelines.components.validation.RequireValidData") == ["FAILED"]
+    assert executed("pipelines.components.schema.LearnedSchema") == []
     with pytest.raises(PipelineError, match="sea"):
         run(text)
-    assert executed("pipelines.validation.DataValidator") == ["COMPLETE", "CACHED"]
+    assert executed("pipelines.components.validation.DataValidator") == ["COMPLETE", "CACHED"]
     run(text, max_new_categories=0.04)
-    assert executed("pipelines.schema.LearnedSchema") == ["COMPLETE"]
+    assert executed("pipelines.components.schema.LearnedSchema") == ["COMPLETE"]
     (learned_schema,) = (
         artifact
         for artifact in store.get_artifacts_by_type("Schema")
@@ -430,6 +435,6 @@ def test_a_run_stops_until_more_is_allowed_or_the_schema_knows_more(stage1, tmp_
     known = tfdv.get_domain(tfdv.load_schema_text(f"{learned_schema.uri}/schema.pbtxt"), "work")
     assert list(known.value) == ["farm", "office", "sea"]
     run(text.replace('value: "farm"', 'value: "farm"\n  value: "sea"'))
-    assert executed("pipelines.schema.CuratedSchema")[-1] == "COMPLETE"
-    validated = executed("pipelines.validation.DataValidator")
+    assert executed("pipelines.components.schema.CuratedSchema")[-1] == "COMPLETE"
+    validated = executed("pipelines.components.validation.DataValidator")
     assert validated == ["COMPLETE", "CACHED", "COMPLETE", "COMPLETE"]

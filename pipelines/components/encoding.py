@@ -17,6 +17,7 @@ from tfx.types import artifact_utils
 
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.errors import PipelineError
+from pipelines.components.preprocessing import read_encoder
 from pipelines.examples import (
     LABEL,
     WEIGHT,
@@ -25,7 +26,6 @@ from pipelines.examples import (
     read_records,
     split_files,
 )
-from pipelines.preprocessing import read_encoder
 
 Examples = tfx.types.standard_artifacts.Examples
 

@@ -6,7 +6,7 @@ from typing import Any
 from tfx import v1 as tfx
 
 from mptrec_tf.tuning import Stage1HyperModel, Stage2HyperModel, StageTuner
-from pipelines.trainer import prepare
+from pipelines.components.trainer import prepare
 
 
 def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from pipelines.lineage import Lineage, label
+from pipelines.reporting.lineage import Lineage, label
 
 COLOURS = ("#cfe2f3", "#fce5cd", "#d9ead3", "#ead1dc", "#fff2cc", "#d0e0e3")
 WIDTH, HEIGHT = 2.0, 0.62  # of a box, in inches

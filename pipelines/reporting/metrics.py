@@ -11,8 +11,8 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving import Manifest
-from pipelines.evaluation import BASELINE, CANDIDATE, LABELLED, MEAN_LABEL
-from pipelines.verdict import OVERALL, demanded, failures, slice_name
+from pipelines.components.evaluation import BASELINE, CANDIDATE, LABELLED, MEAN_LABEL
+from pipelines.reporting.verdict import OVERALL, demanded, failures, slice_name
 
 Interval = tuple[float, float]
 

@@ -30,8 +30,8 @@ from mptrec_tf.training.stages import (
     stage2_identity,
 )
 from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
+from pipelines.components.preprocessing import read_encoder
 from pipelines.examples import parse_encoded, read_records
-from pipelines.preprocessing import read_encoder
 
 MODEL_FILE = "assets.extra/model.keras"
 TRAINING_FILE = "assets.extra/training.json"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipelines.schema import Statistics
+from pipelines.components.schema import Statistics
 
 BINS = 14
 SHOWN, LONGEST = 3, 28

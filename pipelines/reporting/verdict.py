@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipelines.evaluation import LABELLED
-from pipelines.gate import GATE_FILE
+from pipelines.components.evaluation import LABELLED
+from pipelines.components.gate import GATE_FILE
 
 OVERALL = "all rows"
 

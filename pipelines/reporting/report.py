@@ -12,19 +12,19 @@ import tensorflow as tf
 from mptrec_tf.evaluation import plots
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.spec.parsing import to_yaml
-from pipelines.evaluation import MEAN_LABEL
-from pipelines.example_gen import BAD_ROWS, BAD_ROWS_FILE, ROWS
+from pipelines.components.evaluation import MEAN_LABEL
+from pipelines.components.example_gen import BAD_ROWS, BAD_ROWS_FILE, ROWS
+from pipelines.components.schema import read_statistics
+from pipelines.components.trainer import TRAINING_FILE
+from pipelines.components.validation import ANOMALIES_FILE, DRIFT_FILE, Problem
 from pipelines.examples import TEST, TRAIN, VALIDATION
-from pipelines.lineage import to_text, trace
-from pipelines.lineage_plot import plot
 from pipelines.metadata import FINISHED, Artifact, Execution, Run, Store
-from pipelines.metrics import MetricRow, metrics_of
-from pipelines.report_features import feature_rows
-from pipelines.report_plots import BAD, STATE_COLORS, Bar, bars, dots
-from pipelines.schema import read_statistics
-from pipelines.trainer import TRAINING_FILE
-from pipelines.validation import ANOMALIES_FILE, DRIFT_FILE, Problem
-from pipelines.verdict import gate_verdict, refusals
+from pipelines.reporting.lineage import to_text, trace
+from pipelines.reporting.lineage_plot import plot
+from pipelines.reporting.metrics import MetricRow, metrics_of
+from pipelines.reporting.report_features import feature_rows
+from pipelines.reporting.report_plots import BAD, STATE_COLORS, Bar, bars, dots
+from pipelines.reporting.verdict import gate_verdict, refusals
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 TUNER_FILE = "tuner_results.json"

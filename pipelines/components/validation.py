@@ -24,8 +24,8 @@ from tfx.v1.dsl.io import fileio
 from tfx.v1.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
 
 from mptrec_tf.errors import PipelineError
+from pipelines.components.schema import Statistics, category_counts, read_statistics
 from pipelines.examples import TRAIN
-from pipelines.schema import Statistics, category_counts, read_statistics
 
 ANOMALIES_FILE = "anomalies.json"
 DRIFT_FILE = "drift.json"

@@ -7,8 +7,8 @@ import matplotlib as mpl
 from matplotlib.ticker import MaxNLocator
 
 from mptrec_tf.evaluation.plots import COLORS, GREY, INK, PALE, STYLE, new_axes, to_svg
-from pipelines.metrics import MetricRow
-from pipelines.report_features import shorten
+from pipelines.reporting.metrics import MetricRow
+from pipelines.reporting.report_features import shorten
 
 BAD = "#b91c1c"
 ROW, WIDE = 0.24, 7.5

@@ -1,0 +1,1 @@
+"""What runs tell: metrics, verdicts, the page of a run, lineage."""
