@@ -56,6 +56,11 @@ def compile_pipeline(
         raise PipelineError("pipeline.kubeflow: image and root are needed to compile")
     if settings.push_to is None:
         raise PipelineError("pipeline.push_to: needed to compile: no directory of this machine")
+    if "://" in settings.push_to:
+        raise PipelineError(
+            f"pipeline.push_to: {settings.push_to} is remote; a version is published by renaming a "
+            "directory, so give one that is mounted in the containers, such as /gcs/BUCKET/models"
+        )
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise PipelineError(f"{path}: should end in .json or .yaml")
     if task is None:

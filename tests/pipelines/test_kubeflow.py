@@ -231,6 +231,11 @@ def test_a_missing_key_is_named(key, tmp_path, capfd):
     assert not (tmp_path / "pipeline.json").exists()
 
 
+def test_a_remote_push_to_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match=r"pipeline\.push_to: gs://b/serving is remote"):
+        compiled(tmp_path / "pipeline.json", "pretrain", config_of(push_to="gs://b/serving"))
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"pipeline\.txt: should end in \.json or \.yaml"):
         compiled(tmp_path / "pipeline.txt", "pretrain")
