@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
 
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.data.encoding import EncodingSketches
@@ -137,7 +138,7 @@ def _counted(values: Any) -> tf.Tensor:
     return values.flat_values if isinstance(values, tf.RaggedTensor) else tf.reshape(values, [-1])
 
 
-class LearnEncoding(tft.beam.experimental.PTransformAnalyzer):
+class LearnEncoding(tft_beam.experimental.PTransformAnalyzer):
     """Counts all columns and writes what the encoding is.
 
     Args:

@@ -245,7 +245,16 @@ def _in_memory(
     files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]
 ) -> RowsInMemory:
     parts = list(_batches(files, encoder, tasks))
-    return RowsInMemory(tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts))
+    structure, columns = (
+        parts[0],
+        [list(column) for column in zip(*map(tf.nest.flatten, parts), strict=True)],
+    )
+    del parts
+    whole = []
+    for column in columns:  # a column's parts are let go before the next one is put together
+        whole.append(np.concatenate(column))
+        column.clear()
+    return RowsInMemory(tf.nest.pack_sequence_as(structure, whole))
 
 
 def _batches(files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]) -> Any:

@@ -1,6 +1,7 @@
 """Runs a pipeline on this machine, component after component."""
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -118,6 +119,7 @@ class _Runner(tfx.orchestration.LocalDagRunner):
         self._progress.begin(component)
         try:
             super().run_with_ir(pipeline)
+            gc.collect()  # models and their rows hang in cycles, and the next one needs the memory
             execution = self._look_up(component)
         except KeyboardInterrupt:
             self._progress.fail(component, "interrupted")
