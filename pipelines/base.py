@@ -13,10 +13,9 @@ from mptrec_tf.serving import Manifest
 from mptrec_tf.spec.parsing import dump
 from pipelines.components.preprocessing import read_encoder
 from pipelines.components.trainer import base_model_file, check_graph
+from pipelines.layout import SERVING_DIRECTORY
 from pipelines.metadata import Artifact, Execution, Store
 from pipelines.sources import labelled
-
-SERVING_DIRECTORY = "Format-Serving"
 
 
 class Base(NamedTuple):

@@ -92,16 +92,17 @@ def evaluator(
         examples: Raw examples.
         model: The model.
         baseline: The last blessed model. Defaults to `None`.
-        baseline_tasks: Those of the tasks that it has.
+        baseline_tasks: The tasks that it has; those of `tasks` are compared.
     """
+    compared = [name for name in baseline_tasks if name in tasks]
     return tfx.components.Evaluator(
         examples=examples,
         model=model,
-        baseline_model=baseline,
+        baseline_model=baseline if compared else None,
         example_splits=[TEST],
         eval_config=eval_config(
             config.spec.with_tasks(*tasks).tasks,
-            baseline_tasks=[name for name in baseline_tasks if name in tasks],
+            baseline_tasks=compared,
             slices=config.pipeline.slices,
             thresholds=config.pipeline.thresholds,
         ),

@@ -83,6 +83,7 @@ def run_pretrain(
         if last:
             record.values["baseline"] = last[-1].model.uri
             record.values["baseline_tasks"] = served_tasks(last[-1].model)
+    served = record.values.get("baseline_tasks", [])
     pipeline = pretrain.create_pipeline(
         config,
         sources=sources,
@@ -91,13 +92,11 @@ def run_pretrain(
         metadata=place.connection,
         schema=curated_schema(config),
         baseline=record.values.get("baseline"),
-        baseline_tasks=[
-            name for name in record.values.get("baseline_tasks", []) if name in config.stage1.tasks
-        ],
+        baseline_tasks=served,
         seed=seed,
         span=span,
     )
-    lost = set(record.values.get("baseline_tasks", [])) - set(config.stage1.tasks)
+    lost = set(served) - set(config.stage1.tasks)
     notes = []
     if lost:
         notes.append(

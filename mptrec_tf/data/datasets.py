@@ -16,6 +16,9 @@ from mptrec_tf.spec.data_spec import check_labels_are_not_features
 EXAMPLE_ID = "example_id"
 """Key of the row number among the inputs, for what is remembered about each row."""
 
+SHUFFLE_BUFFER = 262_144
+"""Rows that a streamed shuffle draws from."""
+
 Batch = tuple[dict[str, Any], ...]
 
 
@@ -28,7 +31,7 @@ def make_dataset(
     shuffle: bool = False,
     seed: int = 0,
     stream: bool = False,
-    shuffle_buffer: int = 262_144,
+    shuffle_buffer: int = SHUFFLE_BUFFER,
     shard: tuple[int, int] = (0, 1),
     with_example_ids: bool = False,
     progress: bool = False,

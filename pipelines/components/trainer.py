@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from mptrec_tf.config import Config, Stage1Config, Stage2Config
 from mptrec_tf.data import FeatureEncoder
-from mptrec_tf.data.datasets import EXAMPLE_ID, Rows, summarize
+from mptrec_tf.data.datasets import EXAMPLE_ID, SHUFFLE_BUFFER, Rows, summarize
 from mptrec_tf.data.encoded import RowsInMemory
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.models import MPTRec, load_model, save_model
@@ -32,12 +32,7 @@ from mptrec_tf.training.stages import (
 from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
 from pipelines.components.preprocessing import read_encoder
 from pipelines.examples import parse_encoded, read_records
-
-MODEL_FILE = "assets.extra/model.keras"
-TRAINING_FILE = "assets.extra/training.json"
-"""Beside the SavedModel: the Keras model, and how it was trained."""
-
-SHUFFLE_BUFFER = 262_144
+from pipelines.layout import MODEL_FILE, TRAINING_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,10 +240,8 @@ def _in_memory(
     files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]
 ) -> RowsInMemory:
     parts = list(_batches(files, encoder, tasks))
-    structure, columns = (
-        parts[0],
-        [list(column) for column in zip(*map(tf.nest.flatten, parts), strict=True)],
-    )
+    structure = parts[0]
+    columns = [list(column) for column in zip(*map(tf.nest.flatten, parts), strict=True)]
     del parts
     whole = []
     for column in columns:  # a column's parts are let go before the next one is put together

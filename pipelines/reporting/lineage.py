@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pipelines import layout
 from pipelines.metadata import Artifact, Artifacts, Execution, Store
 
-TRAINING_FILE = "Format-Serving/assets.extra/training.json"
+TRAINING_FILE = f"{layout.SERVING_DIRECTORY}/{layout.TRAINING_FILE}"
 """In a model: settings as they were used, metrics of every epoch."""
 
 BOOKKEEPING = {

@@ -15,9 +15,9 @@ from mptrec_tf.spec.parsing import to_yaml
 from pipelines.components.evaluation import MEAN_LABEL
 from pipelines.components.example_gen import BAD_ROWS, BAD_ROWS_FILE, ROWS
 from pipelines.components.schema import read_statistics
-from pipelines.components.trainer import TRAINING_FILE
 from pipelines.components.validation import ANOMALIES_FILE, DRIFT_FILE, Problem
 from pipelines.examples import TEST, TRAIN, VALIDATION
+from pipelines.layout import SERVING_DIRECTORY, TRAINING_FILE
 from pipelines.metadata import FINISHED, Artifact, Execution, Run, Store
 from pipelines.reporting.lineage import to_text, trace
 from pipelines.reporting.lineage_plot import plot
@@ -196,7 +196,9 @@ def title(metric: str) -> str:
 
 def _training(made: _Made) -> dict[str, Any] | None:
     uri = made.uri("model", "Trainer")
-    found = None if uri is None else _json(os.path.join(uri, "Format-Serving"), TRAINING_FILE, None)
+    found = (
+        None if uri is None else _json(os.path.join(uri, SERVING_DIRECTORY), TRAINING_FILE, None)
+    )
     if found is None:
         return None
     epochs, best = found["epochs"], found["best_epoch"]
