@@ -12,22 +12,21 @@ from keras import ops
 
 from mptrec_tf.data.datasets import EXAMPLE_ID
 from mptrec_tf.data.encoding import FeatureEncoder
-from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
 from mptrec_tf.models.adversary import Adversary, assign_lowest_loss
 from mptrec_tf.models.backbone import Backbone, Representation
 from mptrec_tf.models.freezing import fingerprint
-from mptrec_tf.models.objectives import TaskMetrics, example_losses, mean_loss, prediction
-from mptrec_tf.models.progress import TrainingProgress
+from mptrec_tf.models.multi_task import MultiTaskModel, Outcome
+from mptrec_tf.models.objectives import prediction
 from mptrec_tf.models.prompt_module import PromptModule, PromptModules
-from mptrec_tf.spec import DataSpec, Task
+from mptrec_tf.spec import Task
 from mptrec_tf.spec.data_spec import check_labels_are_not_features
 from mptrec_tf.spec.parsing import dump, parse
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
-class MPTRec(keras.Model):
+class MPTRec(MultiTaskModel):
     """Two-stage multi-task prompt tuning for recommendation.
 
     Stage 1 trains all tasks of `tasks` together: `compile`, `fit`. Stage 2 adds a task with
@@ -110,14 +109,7 @@ class MPTRec(keras.Model):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"name": "mptrec", "autocast": False, **kwargs})
-        if not encoder.is_adapted:
-            raise ModelError("the encoder has not learned its encoding yet; call adapt(data) first")
-        if not tasks:
-            raise ModelError("a model needs at least one task")
-        self.encoder = encoder
-        spec = {"features": dump(encoder.features), "tasks": dump(tuple(tasks))}
-        self.stage1_tasks = parse(DataSpec, spec, "the model").tasks
+        super().__init__(encoder, tasks, **{"name": "mptrec", **kwargs})
         self._settings = {
             "embedding_dim": embedding_dim,
             "expert_units": tuple(expert_units),
@@ -171,7 +163,6 @@ class MPTRec(keras.Model):
         self.prompt_modules = PromptModules(name="prompt_modules", dtype=self.dtype_policy)
         self._added: tuple[Task, ...] = ()
         self._tuned: str | None = None
-        self._metrics_of_tasks = TaskMetrics(list(self.stage1_tasks))
         self.assignments: AssignedTasks | None = None
         self.build()
 
@@ -192,27 +183,24 @@ class MPTRec(keras.Model):
     # Tasks
 
     @property
+    def stage1_tasks(self) -> tuple[Task, ...]:
+        """The tasks of stage 1."""
+        return self._given_tasks
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """All tasks: those of stage 1, then the added ones in the order in which they came."""
         return self.stage1_tasks + self._added
 
     @property
+    def trained_tasks(self) -> tuple[Task, ...]:
+        """The tasks that `fit` trains: those of stage 1, or the added one that is tuned."""
+        return self.stage1_tasks if self._tuned is None else (self.task(self._tuned),)
+
+    @property
     def tuned_task(self) -> str | None:
         """The added task that `fit` trains, or `None` in stage 1."""
         return self._tuned
-
-    def task(self, name: str) -> Task:
-        """The task of that name.
-
-        Raises:
-            ModelError: If the model has no such task; the message lists those it has.
-        """
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        raise ModelError(
-            f"the model has no task {name!r}; its tasks are {[task.name for task in self.tasks]}"
-        )
 
     def add_task(
         self,
@@ -482,136 +470,34 @@ class MPTRec(keras.Model):
 
     # Training
 
-    def compile(
-        self,
-        optimizer: Any = "adam",
-        *,
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-        jit_compile: bool | str = "auto",
-        auto_scale_loss: bool = True,
-    ) -> None:
-        """Configures the training; losses, metrics and masks follow from the tasks.
-
-        Args:
-            optimizer: A Keras optimizer or its name. Defaults to `"adam"`.
-            run_eagerly: Whether to run without a graph, to debug. Defaults to `False`.
-            steps_per_execution: Steps in one call of the graph. Defaults to 1.
-            jit_compile: Whether to compile with XLA. Defaults to `"auto"`: where it is supported.
-            auto_scale_loss: Whether to scale the loss under `mixed_float16`. Defaults to `True`.
-        """
-        super().compile(
-            optimizer=optimizer,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
-            auto_scale_loss=auto_scale_loss,
-        )
-        self._compile_settings = {
-            "optimizer": self.optimizer,
-            "run_eagerly": run_eagerly,
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": jit_compile,
-            "auto_scale_loss": auto_scale_loss,
-        }
-        self._metrics_of_tasks = TaskMetrics(list(self.tasks))
-
-    def get_compile_config(self) -> dict[str, Any]:
-        if not self.compiled:
-            return {}
-        settings = dict(self._compile_settings)
-        optimizer = settings.pop("optimizer")
-        return {**settings, "optimizer": keras.optimizers.serialize(optimizer)}
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        config = dict(config)
-        self.compile(keras.optimizers.deserialize(config.pop("optimizer")), **config)
-        self.optimizer.build(self.trainable_variables)
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """Every metric of every task."""
-        return self._metrics_of_tasks.all if self.compiled else []
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        return self._metrics_of_tasks.results(self._metrics_of_tasks.counted)
-
     @property
     def trained_epochs(self) -> int:
         """How many epochs of stage 1 and stage 2 this model has been trained for."""
         return int(self._progress.numpy()[3])
 
-    def fit(
-        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """Trains stage 1, or after `add_task` the new task's module; see `keras.Model.fit`.
+    def logits_of(self, x: Any, names: Sequence[str], training: bool = False) -> dict[str, Any]:
+        """See `MultiTaskModel.logits_of`; `x` may be a `Representation`."""
+        return self.logits(self.represent(x, training), names, training)
+
+    def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
+        """The loss of stage 1, or that of the added task's module.
 
         Raises:
-            ModelError: If labels of a task that is trained are missing from `y`, or stage 1 is
-                given cached representations.
-            DataError: If a label is not one that its task allows (checked where labels are arrays).
+            ModelError: If stage 1 is given cached representations.
         """
-        self._check_arrays(y)
-        callbacks = kwargs.pop("callbacks", None) or []
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [TrainingProgress(), *_as_list(callbacks)]
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
-        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+        if self._tuned is None:
+            if isinstance(x, Representation):
+                raise ModelError(
+                    "cached representations can train an added task only; stage 1 changes them and "
+                    "needs encoded rows"
+                )
+            return self._stage1_outcome(x, y, weights)
+        frozen = Representation(*map(ops.stop_gradient, self.represent(x)))
+        return self._outcome(y, weights, self.logits(frozen, [self._tuned], training=True))
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`."""
-        self._check_arrays(y)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def _check_arrays(self, labels: Any) -> None:
-        if isinstance(labels, Mapping):
-            for name, values in labels.items():
-                check_labels(self.task(name), np.asarray(values, np.float32), "y")
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        trained = [t.name for t in self.stage1_tasks] if self._tuned is None else [self._tuned]
-        self._require_labels(y, trained)
-        if self._tuned is None and isinstance(x, Representation):
-            raise ModelError(
-                "cached representations can train an added task only; stage 1 changes them and "
-                "needs encoded rows"
-            )
-        weights = weights or {}
-        if self._tuned is not None:
-            representation = Representation(*map(ops.stop_gradient, self.represent(x)))
-        with tf.GradientTape() as tape:
-            if self._tuned is None:
-                loss, logits, losses = self._stage1_loss(x, y, weights)
-            else:
-                logits = self.logits(representation, trained, training=True)
-                losses = self._example_losses(y, logits)
-                loss = self._task_loss(losses, weights)
-            if self.losses:
-                loss += sum(ops.cast(term, "float32") for term in self.losses)
-            replicas = self.distribute_strategy.num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(loss / replicas)
-        variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._update_metrics(loss, y, logits, losses, weights)
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        weights = weights or {}
-        names = [task.name for task in self.tasks if task.name in (y or {})]
-        if not names:
-            raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
-        logits = self.logits(self.represent(x), names, training=False)
-        losses = self._example_losses(y, logits)
-        loss = self._task_loss(losses, weights)
-        return self._update_metrics(loss, y, logits, losses, weights)
-
-    def _stage1_loss(
+    def _stage1_outcome(
         self, x: Mapping[str, Any], y: Mapping[str, Any], weights: Mapping[str, Any]
-    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Total loss without L2, and the main predictions' logits and losses."""
+    ) -> Outcome:
         names = [task.name for task in self.stage1_tasks]
         representation = self.represent(x, training=True)
         features = self._fuse(representation)
@@ -621,11 +507,10 @@ class MPTRec(keras.Model):
             features = ops.concatenate([features, shared], axis=0)
         outputs = self.towers(features, training=True)
         logits = {name: out[:rows] for name, out in zip(names, outputs, strict=True)}
-        losses = self._example_losses(y, logits)
-        loss = self._task_loss(losses, weights)
+        loss, _, losses = self._outcome(y, weights, logits)
         if self.generic_weight:
             generic = {name: out[rows:] for name, out in zip(names, outputs, strict=True)}
-            loss += self.generic_weight * self._task_loss(self._example_losses(y, generic), weights)
+            loss += self.generic_weight * self._outcome(y, weights, generic).loss
         if self.adversary is not None:
             adversarial = self.adversary(
                 representation.shared,
@@ -634,7 +519,7 @@ class MPTRec(keras.Model):
                 assignment=self._assignment(x, losses),
             )
             loss += self.adversarial_weight * ops.cast(adversarial, "float32")
-        return loss, logits, losses
+        return Outcome(loss, logits, losses)
 
     def example_losses(self, x: Mapping[str, Any], y: Mapping[str, Any]) -> Any:
         """The losses of the stage 1 tasks on each example.
@@ -685,42 +570,6 @@ class MPTRec(keras.Model):
         """Counts an epoch that was trained."""
         origin, first_step, step, epochs = self._progress.numpy()
         self._progress.assign([origin, first_step, step, epochs + 1])
-
-    def _example_losses(self, y: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: example_losses(self.task(name), ops.cast(y[name], "float32"), out)
-            for name, out in logits.items()
-        }
-
-    def _task_loss(self, losses: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
-        return sum(
-            self.task(name).loss_weight * mean_loss(values, weights.get(name))
-            for name, values in losses.items()
-        )
-
-    def _require_labels(self, y: Any, names: Sequence[str]) -> None:
-        given = list(y) if isinstance(y, Mapping) else type(y).__name__
-        missing = [name for name in names if not isinstance(y, Mapping) or name not in y]
-        if missing:
-            raise ModelError(
-                f"y must be a dict with the labels of {list(names)} (NaN where a row has none); "
-                f"{missing} are missing. Received: {given}"
-            )
-
-    def _update_metrics(
-        self,
-        loss: Any,
-        y: Mapping[str, Any],
-        logits: Mapping[str, Any],
-        losses: Mapping[str, Any],
-        weights: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        metrics = self._metrics_of_tasks
-        metrics.loss.update_state(loss, sample_weight=ops.shape(next(iter(y.values())))[0])
-        for name, out in logits.items():
-            labels = ops.cast(y[name], "float32")
-            metrics.update(name, labels, out, losses[name], weights.get(name))
-        return metrics.results(logits)
 
     # Saving
 
@@ -777,7 +626,3 @@ class AssignedTasks:
 
 def _anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     return type(optimizer).from_config(optimizer.get_config())
-
-
-def _as_list(callbacks: Any) -> list[Any]:
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]

@@ -1,0 +1,347 @@
+"""What every multi-task model shares: tasks, losses, metrics, and how `fit` runs them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.data.labels import check_labels
+from mptrec_tf.errors import ModelError
+from mptrec_tf.models.multi_step import MultiStep, can_run
+from mptrec_tf.models.objectives import TaskMetrics, example_losses, mean_loss
+from mptrec_tf.models.progress import TrainingProgress
+from mptrec_tf.spec import DataSpec, Task
+from mptrec_tf.spec.parsing import dump, parse
+
+
+class Outcome(NamedTuple):
+    """What a step gives of its batch.
+
+    Attributes:
+        loss: The total loss, a scalar.
+        logits: float32 (B, outputs) by task.
+        losses: float32 (B,) by task, NaN for no label.
+    """
+
+    loss: Any
+    logits: dict[str, Any]
+    losses: dict[str, Any]
+
+
+class MultiTaskModel(keras.Model):
+    """A model of several tasks: its losses, metrics and masks follow from the tasks.
+
+    A subclass gives `logits_of`, and `training_outcome` where more is trained than the tasks'
+    losses. `fit` runs `steps_per_execution` steps in one XLA computation, see `MultiStep`.
+
+    Args:
+        encoder: An adapted `FeatureEncoder`. It is kept (and saved) with the model, and is not part
+            of the computation: the model reads what the encoder gives.
+        tasks: The tasks.
+        **kwargs: `name` and `dtype` (such as `"mixed_bfloat16"`).
+
+    Raises:
+        SpecError: If a task's label column is a feature, or a task name is given twice.
+        ModelError: If the encoder is not adapted, or there is no task.
+    """
+
+    train_function: Any
+    test_function: Any
+
+    def __init__(self, encoder: FeatureEncoder, tasks: Sequence[Task], **kwargs: Any) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        if not encoder.is_adapted:
+            raise ModelError("the encoder has not learned its encoding yet; call adapt(data) first")
+        if not tasks:
+            raise ModelError("a model needs at least one task")
+        self.encoder = encoder
+        spec = {"features": dump(encoder.features), "tasks": dump(tuple(tasks))}
+        self._given_tasks = parse(DataSpec, spec, "the model").tasks
+        self._metrics_of_tasks = TaskMetrics(list(self._given_tasks))
+
+    # What a subclass says
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks."""
+        return self._given_tasks
+
+    @property
+    def trained_tasks(self) -> tuple[Task, ...]:
+        """The tasks that `fit` trains now."""
+        return self.tasks
+
+    def logits_of(self, x: Any, names: Sequence[str], training: bool = False) -> dict[str, Any]:
+        """What the towers of some tasks give, float32 (B, outputs) by task.
+
+        Args:
+            x: A batch as `FeatureEncoder` gives it.
+            names: The tasks.
+            training: Whether dropout acts. Defaults to `False`.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what its logits are")
+
+    def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
+        """What a training step minimizes, without penalties that layers add.
+
+        Args:
+            x: A batch as `FeatureEncoder` gives it.
+            y: Labels by task, float (B,), NaN for no label.
+            weights: Example weights by task, float (B,), of the tasks that have some.
+        """
+        names = [task.name for task in self.trained_tasks]
+        return self._outcome(y, weights, self.logits_of(x, names, training=True))
+
+    # Tasks
+
+    def task(self, name: str) -> Task:
+        """The task of that name.
+
+        Raises:
+            ModelError: If the model has no such task; the message lists those it has.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ModelError(
+            f"the model has no task {name!r}; its tasks are {[task.name for task in self.tasks]}"
+        )
+
+    # Training
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        *,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 32,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Configures the training; losses, metrics and masks follow from the tasks.
+
+        Args:
+            optimizer: A Keras optimizer or its name. Defaults to `"adam"`.
+            run_eagerly: Whether to run without a graph, to debug. Defaults to `False`.
+            steps_per_execution: Steps in one call of the graph; callbacks hear of batches that
+                often. Defaults to 32.
+            jit_compile: Whether to compile with XLA. Defaults to `"auto"`: where it is supported.
+            auto_scale_loss: Whether to scale the loss under `mixed_float16`. Defaults to `True`.
+        """
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        self._compile_settings = {
+            "optimizer": self.optimizer,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+        }
+        self._metrics_of_tasks = TaskMetrics(list(self.tasks))
+
+    def get_compile_config(self) -> dict[str, Any]:
+        if not self.compiled:
+            return {}
+        settings = dict(self._compile_settings)
+        optimizer = settings.pop("optimizer")
+        return {**settings, "optimizer": keras.optimizers.serialize(optimizer)}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        config = dict(config)
+        self.compile(keras.optimizers.deserialize(config.pop("optimizer")), **config)
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Every metric of every task."""
+        return self._metrics_of_tasks.all if self.compiled else []
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        return self._metrics_of_tasks.results(self._metrics_of_tasks.counted)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains the tasks; see `keras.Model.fit`.
+
+        Raises:
+            ModelError: If labels of a task that is trained are missing from `y`.
+            DataError: If a label is not one that its task allows (checked where labels are arrays).
+        """
+        self._check_arrays(y)
+        callbacks = kwargs.pop("callbacks", None) or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [TrainingProgress(), *_as_list(callbacks)]
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
+        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`."""
+        self._check_arrays(y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
+        """Tells how far the training is; for subclasses that depend on it.
+
+        Args:
+            fraction_done: Fraction of the whole training that is done, in [0, 1].
+            steps_left: Optimizer steps from here to the end, `None` if unknown.
+        """
+
+    def count_epoch(self) -> None:
+        """Tells that an epoch was trained; for subclasses that depend on it."""
+
+    def make_train_function(self, force: bool = False) -> None:
+        if force or self.train_function is None:
+            super().make_train_function(force)
+            if can_run(self):
+                self.optimizer.build(self.trainable_variables)
+                self.train_function = MultiStep(
+                    self, self.learn, self._trained_names, self.train_function
+                )
+
+    def make_test_function(self, force: bool = False) -> None:
+        if force or self.test_function is None:
+            super().make_test_function(force)
+            if can_run(self):
+                self.test_function = MultiStep(
+                    self, self.judge, self._labelled_names, self.test_function
+                )
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return self.counted(data, self.learn(data))
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        return self.counted(data, self.judge(data))
+
+    def learn(self, data: Any) -> Outcome:
+        """One optimizer step.
+
+        Args:
+            data: `(x, y)` or `(x, y, weights)`.
+        """
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        self._require_labels(y, self._trained_names(y))
+        with tf.GradientTape() as tape:
+            outcome = self.training_outcome(x, y, weights or {})
+            loss = outcome.loss
+            if self.losses:
+                loss += sum(ops.cast(term, "float32") for term in self.losses)
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(loss / replicas)
+        variables = self.trainable_weights
+        gradients = tape.gradient(scaled, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return outcome._replace(loss=loss)
+
+    def judge(self, data: Any) -> Outcome:
+        """What the model makes of a batch, without learning from it.
+
+        Args:
+            data: `(x, y)` or `(x, y, weights)`.
+        """
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        return self._outcome(y, weights or {}, self.logits_of(x, self._labelled_names(y)))
+
+    def outcome_shapes(self, names: Sequence[str], rows: int) -> Outcome:
+        """The shapes within an outcome, all float32.
+
+        Args:
+            names: The tasks in it.
+            rows: Rows of the batch.
+        """
+        logits = {name: tf.TensorShape((rows, self.task(name).num_outputs)) for name in names}
+        return Outcome(tf.TensorShape(()), logits, dict.fromkeys(names, tf.TensorShape((rows,))))
+
+    def counted(self, data: Any, outcome: Outcome) -> dict[str, Any]:
+        """Counts the outcome of one step in the metrics, and gives their values so far.
+
+        Args:
+            data: The batch, `(x, y)` or `(x, y, weights)`.
+            outcome: The outcome.
+        """
+        _, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        rows = ops.shape(next(iter(y.values())))[0]
+        return self.count(y, weights, outcome.logits, outcome.losses, outcome.loss, rows)
+
+    def count(
+        self,
+        y: Mapping[str, Any],
+        weights: Mapping[str, Any] | None,
+        logits: Mapping[str, Any],
+        losses: Mapping[str, Any],
+        loss: Any,
+        rows: Any,
+    ) -> dict[str, Any]:
+        """Counts rows of one step or of several in the metrics, and gives their values so far.
+
+        Args:
+            y: Labels by task, float (rows,), NaN for those that count nowhere.
+            weights: Example weights by task, float (rows,), or `None`.
+            logits: float32 (rows, outputs) by task.
+            losses: float32 (rows,) by task.
+            loss: The total loss, of one step or (steps,).
+            rows: How many rows it is of, likewise.
+        """
+        metrics = self._metrics_of_tasks
+        metrics.loss.update_state(loss, sample_weight=rows)
+        for name, out in logits.items():
+            labels = ops.cast(y[name], "float32")
+            metrics.update(name, labels, out, losses[name], (weights or {}).get(name))
+        return metrics.results(logits)
+
+    def _trained_names(self, y: Any) -> list[str]:
+        return [task.name for task in self.trained_tasks]
+
+    def _labelled_names(self, y: Any) -> list[str]:
+        names = [task.name for task in self.tasks if task.name in (y or {})]
+        if not names:
+            raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
+        return names
+
+    def _outcome(
+        self, y: Mapping[str, Any], weights: Mapping[str, Any], logits: dict[str, Any]
+    ) -> Outcome:
+        """The tasks' losses and nothing else."""
+        losses = self._example_losses(y, logits)
+        return Outcome(self._task_loss(losses, weights), logits, losses)
+
+    def _example_losses(self, y: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: example_losses(self.task(name), ops.cast(y[name], "float32"), out)
+            for name, out in logits.items()
+        }
+
+    def _task_loss(self, losses: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
+        return sum(
+            self.task(name).loss_weight * mean_loss(values, weights.get(name))
+            for name, values in losses.items()
+        )
+
+    def _check_arrays(self, labels: Any) -> None:
+        if isinstance(labels, Mapping):
+            for name, values in labels.items():
+                check_labels(self.task(name), np.asarray(values, np.float32), "y")
+
+    def _require_labels(self, y: Any, names: Sequence[str]) -> None:
+        given = list(y) if isinstance(y, Mapping) else type(y).__name__
+        missing = [name for name in names if not isinstance(y, Mapping) or name not in y]
+        if missing:
+            raise ModelError(
+                f"y must be a dict with the labels of {list(names)} (NaN where a row has none); "
+                f"{missing} are missing. Received: {given}"
+            )
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
