@@ -167,13 +167,16 @@ class Stage2Config:
         cache: Where the representations that the frozen part gives are kept, so that they are
             computed once and not in every epoch: `"memory"`; `"disk"`, in files beside the state of
             the training; `None`, nowhere; or `"auto"` (default), in memory where they take at most
-            a quarter of it, else nowhere. A row takes 4 bytes (2 in bfloat16) times the width of
-            the input and of all experts' outputs. What is learned is the same up to rounding.
+            a quarter of it, else in files where they take at most half of what is free, else
+            nowhere. A row takes 4 bytes (2 in half precision) times the width of the input and of
+            all experts' outputs. What is learned is the same up to rounding.
+        cache_dtype: `"float16"` keeps them in half precision. Defaults to `None`, the model's own.
     """
 
     module: ModuleConfig = ModuleConfig()
     training: TrainingConfig = TrainingConfig()
     cache: Cache = "auto"
+    cache_dtype: Literal["float16"] | None = None
 
 
 def _check_space(settings: tuple[type, ...], space: dict[str, Parameter]) -> dict[str, Parameter]:

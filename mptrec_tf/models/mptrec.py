@@ -387,12 +387,12 @@ class MPTRec(MultiTaskModel):
 
         Args:
             inputs: A batch as `FeatureEncoder` gives it, or its `Representation`, which is given
-                back as it is: so `fit` (in stage 2), `evaluate` and `predict` take batches of
-                representations that were computed before, see `mptrec_tf.training.cache_rows`.
+                back in the model's precision: so `fit` (in stage 2), `evaluate` and `predict` take
+                batches that were represented before, see `mptrec_tf.training.cache_rows`.
             training: Whether dropout acts; never in stage 2. Defaults to `False`.
         """
         if isinstance(inputs, Representation):
-            return inputs
+            return Representation(*(ops.cast(part, self.compute_dtype) for part in inputs))
         return self.backbone(inputs, training=training and self._tuned is None)
 
     def call(

@@ -8,9 +8,11 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
@@ -25,6 +27,7 @@ BATCH = 4096
 BATCHES_OF_SHARD = 16
 IDENTITY = "identity.json"
 SHARE_OF_MEMORY = 0.25
+SHARE_OF_DISK = 0.5
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux tells the limit of a container, with control groups of version 2 and 1."""
 
@@ -88,6 +91,7 @@ def cache_rows(
     rows: EncodedRows,
     directory: str | os.PathLike[str] | None = None,
     *,
+    dtype: str | None = None,
     progress: bool = False,
 ) -> CachedRows:
     """Computes once what all tasks of a model share of each row.
@@ -100,13 +104,16 @@ def cache_rows(
         model: The model, before or after the new task was added.
         rows: The rows, with the labels of the new task.
         directory: Where the files are. Defaults to `None`: all is held in memory.
+        dtype: Precision in which they are kept; `"float16"` halves the memory and rounds to three
+            to four digits. Defaults to `None`, that of the model.
         progress: Whether to show a progress bar. Defaults to `False`.
 
     Returns:
         The rows, for the model and any other with the same backbone.
 
     Raises:
-        ModelError: If the directory holds representations by another backbone, or of other rows.
+        ModelError: If the directory holds representations by another backbone, or of other rows, or
+            a number is too large for `dtype`.
 
     Example:
 
@@ -117,30 +124,52 @@ def cache_rows(
     ```
     """
     number, backbone = _number(rows), model.representation_fingerprint()
+    dtype = keras.backend.standardize_dtype(dtype or model.backbone.compute_dtype)
     if directory is None:
-        gather = _in_memory(model, rows, progress)
+        gather = _in_memory(model, rows, dtype, progress)
     else:
         directory = pathlib.Path(directory)
         length = BATCH * BATCHES_OF_SHARD
-        _claim(directory, {"backbone": backbone, "rows": rows.digest, "length": length})
+        identity = {"backbone": backbone, "rows": rows.digest, "length": length, "dtype": dtype}
+        _claim(directory, identity)
         lengths = [min(length, number - start) for start in range(0, number, length)]
-        gather = _in_files(model, rows, directory, lengths, progress)
+        gather = _in_files(model, rows, directory, lengths, dtype, progress)
     return CachedRows(number, gather, rows.digest, backbone)
 
 
-def fit_in_memory(model: MPTRec, *parts: EncodedRows) -> bool:
-    """Whether the representations of all these rows take at most a quarter of the memory.
+def where_to_cache(
+    model: MPTRec,
+    parts: Iterable[EncodedRows],
+    directory: str | os.PathLike[str],
+    dtype: str | None = None,
+) -> str | None:
+    """Where the representations of all these rows have room.
 
     Args:
         model: The model that makes them.
-        *parts: The rows.
+        parts: The rows.
+        directory: Where files would be.
+        dtype: As in `cache_rows`. Defaults to `None`.
+
+    Returns:
+        `"memory"` if they take at most a quarter of it, else `"disk"` if they take at most half of
+        what is free there, else `None`.
     """
-    needed = sum(_number(rows) * _record_dtype(_structure(model, rows)).itemsize for rows in parts)
-    return needed <= SHARE_OF_MEMORY * _memory()
+    dtype = keras.backend.standardize_dtype(dtype or model.backbone.compute_dtype)
+    needed = sum(
+        _number(rows) * _record_dtype(_structure(model, rows, dtype)).itemsize for rows in parts
+    )
+    if needed <= SHARE_OF_MEMORY * _memory():
+        return "memory"
+    place = pathlib.Path(directory).absolute()
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    return "disk" if needed <= SHARE_OF_DISK * shutil.disk_usage(existing).free else None
 
 
-def _in_memory(model: MPTRec, rows: EncodedRows, progress: bool) -> Callable[[tf.Tensor], Any]:
-    represent, parts, columns = _representing(model), [], []
+def _in_memory(
+    model: MPTRec, rows: EncodedRows, dtype: str, progress: bool
+) -> Callable[[tf.Tensor], Any]:
+    represent, parts, columns = _representing(model, dtype), [], []
     for batch in _encoded(rows, progress):
         represented = tf.nest.flatten(represent(batch))
         with tf.device("CPU:0"):  # not in the memory of an accelerator
@@ -148,7 +177,7 @@ def _in_memory(model: MPTRec, rows: EncodedRows, progress: bool) -> Callable[[tf
     with tf.device("CPU:0"):
         while parts[0]:  # each column frees its parts before the next one
             columns.append(tf.concat([part.pop(0) for part in parts], axis=0))
-    tensors = tf.nest.pack_sequence_as(_structure(model, rows), columns)
+    tensors = tf.nest.pack_sequence_as(_structure(model, rows, dtype), columns)
     return lambda index: tf.nest.map_structure(lambda t: tf.gather(t, index), tensors)
 
 
@@ -157,14 +186,17 @@ def _in_files(
     rows: EncodedRows,
     directory: pathlib.Path,
     lengths: list[int],
+    dtype: str,
     progress: bool,
 ) -> Callable[[tf.Tensor], Any]:
-    structure = _structure(model, rows)
-    specs, dtype = tf.nest.flatten(structure), _record_dtype(structure)
+    structure = _structure(model, rows, dtype)
+    specs, record = tf.nest.flatten(structure), _record_dtype(structure)
     files = [directory / f"{index:05}.npy" for index in range(len(lengths))]
-    shards: list[Any] = [_open(*part, dtype) for part in zip(files, lengths, strict=True)]
+    shards: list[Any] = [_open(*part, record) for part in zip(files, lengths, strict=True)]
     missing = [index for index, shard in enumerate(shards) if shard is None]
-    computed = _compute_shards(model, rows, dtype, missing, progress)
+    computed = _compute_shards(
+        _representing(model, dtype), _encoded(rows, progress), record, missing
+    )
     for index, records in zip(missing, computed, strict=False):
         shards[index] = _write(records, files[index])
 
@@ -172,8 +204,8 @@ def _in_files(
         shard_of, place = np.divmod(index, lengths[0])
         found = [(shards[shard], shard_of == shard) for shard in np.unique(shard_of)]
         columns = []
-        for name in dtype.names or ():
-            column = np.empty((len(index), *dtype[name].shape), dtype[name].base)
+        for name in record.names or ():
+            column = np.empty((len(index), *record[name].shape), record[name].base)
             for shard, here in found:
                 column[here] = shard[name][place[here]]
             columns.append(column)
@@ -192,21 +224,21 @@ def _in_files(
 
 
 def _compute_shards(
-    model: MPTRec, rows: EncodedRows, dtype: np.dtype, missing: list[int], progress: bool
+    represent: Callable[[Any], Any], batches: Iterable[Any], record: np.dtype, missing: list[int]
 ) -> Iterator[np.ndarray]:
     """The records of the missing shards, one shard after another."""
-    represent, batches = _representing(model), iter(_encoded(rows, progress))
+    batches = iter(batches)
     for index in range(missing[-1] + 1):
         part = list(itertools.islice(batches, BATCHES_OF_SHARD))
         if index in missing:
-            yield np.concatenate([_records(represent(batch), dtype) for batch in part])
+            yield np.concatenate([_records(represent(batch), record) for batch in part])
 
 
 def _encoded(rows: EncodedRows, progress: bool) -> Iterable[Any]:
     return tqdm(rows.batches(BATCH), "representing", unit=" batches", disable=not progress)
 
 
-def _representing(model: MPTRec) -> Callable[[Any], Any]:
+def _representing(model: MPTRec, dtype: str) -> Callable[[Any], Any]:
     """Puts representations in the place of a batch's inputs, rounded as in a training step."""
     represent = tf.function(model.represent, jit_compile=model.jit_compile)
 
@@ -218,16 +250,27 @@ def _representing(model: MPTRec) -> Callable[[Any], Any]:
             name: tf.concat([part, tf.zeros((BATCH - rows, *part.shape[1:]), part.dtype)], axis=0)
             for name, part in x.items()
         }
-        return (tf.nest.map_structure(lambda part: part[:rows], represent(full)), *labels)
+        represented = tf.nest.map_structure(lambda part: part[:rows], represent(full))
+        return (tf.nest.map_structure(lambda part: _rounded(part, dtype), represented), *labels)
 
     return compute
 
 
-def _structure(model: MPTRec, rows: EncodedRows) -> Any:
+def _rounded(part: tf.Tensor, dtype: str) -> tf.Tensor:
+    rounded = tf.cast(part, dtype)
+    if bool(tf.reduce_any(tf.math.is_inf(rounded) & tf.math.is_finite(part))):
+        raise ModelError(
+            f"a representation of {float(tf.reduce_max(tf.abs(part))):g} is too large for {dtype}; "
+            "keep the representations in the model's own precision"
+        )
+    return rounded
+
+
+def _structure(model: MPTRec, rows: EncodedRows, dtype: str) -> Any:
     """What a batch of the cached rows is, of `tf.TensorSpec`."""
     x, *labels = rows.batches(BATCH).element_spec
     represented = tf.function(model.represent).get_concrete_function(x).structured_outputs
-    return (represented, *labels)
+    return (tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, dtype), represented), *labels)
 
 
 def _number(rows: EncodedRows) -> int:
@@ -244,10 +287,10 @@ def _record_dtype(structure: Any) -> np.dtype:
     )
 
 
-def _records(batch: Any, dtype: np.dtype) -> np.ndarray:
+def _records(batch: Any, record: np.dtype) -> np.ndarray:
     tensors = tf.nest.flatten(batch)
-    records = np.empty(len(tensors[0]), dtype)
-    for name, tensor in zip(dtype.names or (), tensors, strict=True):
+    records = np.empty(len(tensors[0]), record)
+    for name, tensor in zip(record.names or (), tensors, strict=True):
         records[name] = _reinterpret(tensor, _stored(tensor.dtype))
     return records
 
@@ -275,13 +318,13 @@ def _claim(directory: pathlib.Path, identity: dict[str, Any]) -> None:
         write_json(identity, file)
 
 
-def _open(file: pathlib.Path, length: int, dtype: np.dtype) -> np.ndarray | None:
+def _open(file: pathlib.Path, length: int, record: np.dtype) -> np.ndarray | None:
     """A finished shard, or `None`."""
     try:
         records = np.load(file, mmap_mode="r")
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return records if (records.dtype, records.shape) == (dtype, (length,)) else None
+    return records if (records.dtype, records.shape) == (record, (length,)) else None
 
 
 def _write(records: np.ndarray, file: pathlib.Path) -> np.ndarray:

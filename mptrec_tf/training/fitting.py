@@ -16,7 +16,7 @@ from mptrec_tf.models.objectives import TaskMetrics
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.assignment import PeriodicAssignment
-from mptrec_tf.training.cache import CachedRows, cache_rows, fit_in_memory
+from mptrec_tf.training.cache import CachedRows, cache_rows, where_to_cache
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 
 EVALUATION_BATCH = 4096
@@ -105,6 +105,7 @@ def fit_stage(
     *,
     identity: dict[str, Any],
     cache: Cache = "auto",
+    cache_dtype: str | None = None,
     seed: int = 0,
     verbose: int | str = "auto",
 ) -> Trained:
@@ -120,6 +121,7 @@ def fit_stage(
         identity: What is trained, as plain data, beyond training, rows and seed.
         cache: As in `Stage2Config`; files are in `representations` of the directory. Defaults to
             `"auto"`.
+        cache_dtype: As in `Stage2Config`. Defaults to `None`.
         seed: Seed of the shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
 
@@ -130,7 +132,7 @@ def fit_stage(
     """
     objective = objective_of(training, data.tasks)
     directory = pathlib.Path(directory)
-    data = with_cache(model, data, cache, directory / CACHE, progress=bool(verbose))
+    data = with_cache(model, data, cache, directory / CACHE, cache_dtype, progress=bool(verbose))
     periodic = (
         model.tuned_task is None
         and model.adversary is not None
@@ -166,6 +168,7 @@ def with_cache(
     data: StageData,
     cache: Cache,
     directory: str | os.PathLike[str],
+    dtype: str | None = None,
     *,
     progress: bool = False,
 ) -> StageData:
@@ -178,6 +181,7 @@ def with_cache(
         data: The rows; those that are cached already are only checked.
         cache: As in `Stage2Config`.
         directory: Where files are written, if any.
+        dtype: As `cache_dtype` in `Stage2Config`. Defaults to `None`.
         progress: Whether to show a progress bar. Defaults to `False`.
 
     Raises:
@@ -188,13 +192,14 @@ def with_cache(
         if isinstance(rows, CachedRows):
             rows.check(model)
     encoded = {name: rows for name, rows in parts.items() if not isinstance(rows, CachedRows)}
-    if model.tuned_task is None or cache is None:
-        return data
-    if cache == "auto" and not fit_in_memory(model, *encoded.values()):
+    where: str | None = None if model.tuned_task is None else cache
+    if where == "auto":
+        where = where_to_cache(model, encoded.values(), directory, dtype)
+    if where is None:
         return data
     for name, rows in encoded.items():
-        files = pathlib.Path(directory, name) if cache == "disk" else None
-        parts[name] = cache_rows(model, rows, files, progress=progress)
+        files = pathlib.Path(directory, name) if where == "disk" else None
+        parts[name] = cache_rows(model, rows, files, dtype=dtype, progress=progress)
     return data._replace(train=parts["train"], validation=parts["validation"])
 
 

@@ -107,6 +107,7 @@ def prompt_tune(
         directory / f"stage2-{task_name}",
         identity=identity,
         cache=config.stage2.cache,
+        cache_dtype=config.stage2.cache_dtype,
         seed=seed,
         verbose=verbose,
     )

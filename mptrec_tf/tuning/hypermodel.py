@@ -107,6 +107,7 @@ class StageHyperModel(keras_tuner.HyperModel, abc.ABC):
             directory,
             identity={"trial": self.values(hp)},
             cache=self.config.stage2.cache,
+            cache_dtype=self.config.stage2.cache_dtype,
             seed=self.seed,
             verbose=verbose,
         )
@@ -199,8 +200,8 @@ class Stage2HyperModel(StageHyperModel):
         Raises:
             ModelError: If the directory holds the representations of something else.
         """
-        cache = self.config.stage2.cache
-        self.data = with_cache(model, self.data, cache, pathlib.Path(directory, CACHE))
+        stage2, files = self.config.stage2, pathlib.Path(directory, CACHE)
+        self.data = with_cache(model, self.data, stage2.cache, files, stage2.cache_dtype)
 
     def _model(self, config: Config) -> MPTRec:
         model = load_model(self.model_file)

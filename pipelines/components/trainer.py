@@ -171,6 +171,7 @@ def run_fn(fn_args: Any) -> None:
         identity=identity,
         seed=run.seed,
         cache=config.stage2.cache,
+        cache_dtype=config.stage2.cache_dtype,
         verbose=2,
     )
     write_model(trained, settings, fn_args.serving_model_dir, config.pipeline.name)

@@ -1,6 +1,8 @@
 """Stage 2 on representations that were computed once."""
 
 import os
+import shutil
+import types
 
 import keras
 import numpy as np
@@ -72,8 +74,8 @@ def computed(monkeypatch):
     """Counts the batches that are represented."""
     seen, real = [], cache._representing
 
-    def counting(model):
-        represent = real(model)
+    def counting(*args):
+        represent = real(*args)
 
         def count(batch):
             seen.append(len(batch[1]["buy"]))
@@ -172,8 +174,8 @@ def test_a_kill_while_computing_costs_only_the_shard_under_way(
 ):
     real = cache._representing
 
-    def dying(model):
-        represent = real(model)
+    def dying(*args):
+        represent = real(*args)
 
         def die(rows):
             if len(computed) + 1 == batch:
@@ -404,15 +406,57 @@ def test_cached_rows_of_another_backbone_are_refused(setting, model, make_model,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("spare", "expected"), [(0, CachedRows), (-1, RowsInMemory)])
-def test_auto_takes_a_quarter_of_the_memory(spare, expected, model, rows, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("memory", "disk", "dtype", "files", "expected"),
+    [
+        (0, 0, None, [], CachedRows),
+        (-1, 0, None, ["train", "validation"], CachedRows),
+        (-1, -1, None, [], RowsInMemory),
+        (-1, -1, "float16", [], CachedRows),
+    ],
+    ids=["memory", "disk", "nowhere", "half the size"],
+)
+def test_auto_takes_a_quarter_of_the_memory_or_half_of_the_disk(
+    memory, disk, dtype, files, expected, model, rows, monkeypatch, tmp_path
+):
     model.add_task(NEW, tower_units=(3,))
     width = model.backbone.input_dim + 3 * 4 + 2  # x, three experts, a label and its weight
-    monkeypatch.setattr(cache, "_memory", lambda: 4 * (2 * ROWS * width * 4 + spare))
-    data = with_cache(model, StageData(model.encoder, (NEW,), rows, rows), "auto", tmp_path)
+    needed = 2 * ROWS * width * 4
+    monkeypatch.setattr(cache, "_memory", lambda: 4 * (needed + memory))
+    free = types.SimpleNamespace(free=2 * (needed + disk))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    data = StageData(model.encoder, (NEW,), rows, rows)
+    data = with_cache(model, data, "auto", tmp_path / "cache", dtype)
     assert (type(data.train), type(data.validation)) == (expected, expected)
+    assert sorted(path.name for path in tmp_path.glob("cache/*")) == files
     again = with_cache(model, data, "memory", tmp_path)
     assert again.train is data.train or expected is RowsInMemory
+
+
+@pytest.mark.parametrize("place", ["memory", "files"])
+def test_half_the_precision_rounds_and_is_read_as_the_model_s(place, model, rows, tmp_path):
+    model.add_task(NEW, tower_units=(3,))
+    files = tmp_path if place == "files" else None
+    half = cache_rows(model, rows, files, dtype="float16")
+    ((represented, *_),), ((exact, *_),) = content(half), content(cache_rows(model, rows))
+    for part, whole in zip(represented, exact, strict=True):
+        assert part.dtype == np.float16
+        np.testing.assert_array_equal(part, whole.astype(np.float16))
+    expected = model.predict(rows.batches(ROWS), verbose=0)
+    for name, values in model.predict(half.batches(40), verbose=0).items():
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, expected[name], atol=2e-3)
+    assert np.isfinite(model.fit(half.batches(25), verbose=0).history["loss"]).all()
+    if files:
+        with pytest.raises(ModelError, match=f"{tmp_path} holds representations"):
+            cache_rows(model, rows, tmp_path)
+
+
+def test_a_representation_too_large_for_half_the_precision_is_refused(model, rows):
+    bias = model.backbone.experts.biases[-1]
+    bias.assign(bias + 7e4)
+    with pytest.raises(ModelError, match=r"a representation of 7.* is too large for float16"):
+        cache_rows(model, rows, dtype="float16")
 
 
 def test_a_container_s_limit_counts_as_its_memory(monkeypatch, tmp_path):
