@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from mptrec_tf import data, layers, training
+from mptrec_tf import data, layers, optimizers, training
 from mptrec_tf.data import FeatureEncoder, make_dataset
 from mptrec_tf.errors import DataError, ModelError, MPTRecError, ServingError, SpecError
 from mptrec_tf.models import MPTRec, PromptModule, load_model, save_model
@@ -32,6 +32,7 @@ __all__ = [
     "layers",
     "load_model",
     "make_dataset",
+    "optimizers",
     "save_model",
     "training",
 ]

@@ -84,6 +84,12 @@ class TrainingConfig:
         learning_rate: Highest learning rate. Defaults to 2e-3.
         warmup: Fraction of the steps in which the rate grows from 0. Defaults to 0.1.
         weight_decay: Of AdamW. Defaults to 0.004.
+        embedding_optimizer: What trains the embedding tables: `"adam"` (default), AdamW as for all
+            other weights; `"lazy_adam"` or `"adagrad"`, which touch only the rows that a batch
+            looks up, for large vocabularies; see `mptrec_tf.optimizers`. Weight decay, warm-up and
+            decay of the rate are the same for all. Stage 2 trains no tables.
+        embedding_learning_rate: Highest learning rate of the embedding tables. Defaults to `None`:
+            as `learning_rate`. Adagrad usually wants more, such as 0.05.
         patience: Epochs without a better validation metric before training stops. Defaults to 4.
         monitor: Metric that early stopping watches, such as `"income_auc"`. Defaults to `None`: the
             mean AUC of the binary tasks, or the loss where none is binary.
@@ -96,6 +102,8 @@ class TrainingConfig:
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     warmup: Rate = 0.1
     weight_decay: NotNegative = 0.004
+    embedding_optimizer: Literal["adam", "lazy_adam", "adagrad"] = "adam"
+    embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
     patience: Positive = 4
     monitor: str | None = None
     jit_compile: bool = True

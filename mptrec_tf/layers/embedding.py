@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 
@@ -99,7 +100,10 @@ class FeatureEmbedding(keras.layers.Layer):
     def build(self, ids_shape: Any = None, multivalued_ids_shape: Any = None) -> None:
         self.tables = [
             self.add_weight(
-                name=f"table_{dim}", shape=(rows, dim), initializer=self.embeddings_initializer
+                name=f"table_{dim}",
+                shape=(rows, dim),
+                initializer=self.embeddings_initializer,
+                autocast=False,  # what is looked up is cast, not the table
             )
             for dim, rows, *_ in self._groups
         ]
@@ -113,7 +117,8 @@ class FeatureEmbedding(keras.layers.Layer):
         ):
             every_position = len(positions) == all_ids.shape[-1]
             group_ids = all_ids if every_position else ops.take(all_ids, positions, axis=-1)
-            rows = ops.take(table, group_ids + offsets, axis=0)
+            # From the variable itself: reading it first copies the whole table in each step.
+            rows = tf.gather(table.value, group_ids + offsets)
             rows = ops.cast(rows, self.compute_dtype)
             if training and self.l2:
                 squares = ops.sum(ops.square(ops.cast(rows, "float32")))

@@ -13,6 +13,7 @@ from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import SpecError
 from mptrec_tf.models import MPTRec
 from mptrec_tf.models.objectives import TaskMetrics
+from mptrec_tf.optimizers import LazyAdagrad, LazyAdam, SplitOptimizer
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.assignment import PeriodicAssignment
@@ -21,6 +22,11 @@ from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 
 EVALUATION_BATCH = 4096
 CACHE = "representations"
+TABLE_OPTIMIZERS = {
+    "adam": keras.optimizers.AdamW,
+    "lazy_adam": LazyAdam,
+    "adagrad": LazyAdagrad,
+}
 
 
 class StageData(NamedTuple):
@@ -204,20 +210,36 @@ def with_cache(
 
 
 def optimizer_for(training: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW with a linear warm-up and a cosine decay to 0 over all steps.
+    """AdamW, and for the embedding tables what `training` says.
+
+    Both have a linear warm-up and a cosine decay to 0 over all steps.
 
     Args:
-        training: Rate, warm-up and weight decay.
+        training: Optimizer of the tables, rates, warm-up and weight decay.
         steps: Optimizer steps in the whole training.
 
     Returns:
-        A new optimizer.
+        A new optimizer: `AdamW`, or a `SplitOptimizer` where the tables have their own.
     """
+    decay = training.weight_decay
+    schedule = _schedule(training, training.learning_rate, steps)
+    rest = keras.optimizers.AdamW(schedule, weight_decay=decay)
+    if training.embedding_optimizer == "adam" and training.embedding_learning_rate is None:
+        return rest
+    rate = training.embedding_learning_rate or training.learning_rate
+    tables = TABLE_OPTIMIZERS[training.embedding_optimizer](
+        _schedule(training, rate, steps), weight_decay=decay
+    )
+    return SplitOptimizer(tables, rest)
+
+
+def _schedule(
+    training: TrainingConfig, rate: float, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     warmup = int(training.warmup * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else training.learning_rate,
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else rate,
         max(steps - warmup, 1),
-        warmup_target=training.learning_rate if warmup else None,
+        warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
-    return keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)

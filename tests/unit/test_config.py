@@ -8,6 +8,7 @@ import yaml
 from mptrec_tf import SpecError
 from mptrec_tf.config import Config
 from mptrec_tf.data import census_income
+from mptrec_tf.spec.parsing import dump
 
 CENSUS = pathlib.Path(__file__).parents[2] / "configs/census_income.yaml"
 SMALL = {
@@ -67,3 +68,26 @@ def test_errors_name_the_key_and_the_value(tmp_path, changes, message):
         read(tmp_path, **changes)
     assert message in str(error.value)
     assert "config.yaml" in str(error.value)
+
+
+def test_the_optimizer_of_the_tables(tmp_path):
+    training = {"embedding_optimizer": "adagrad", "embedding_learning_rate": 0.05}
+    config = read(tmp_path, stage1={**SMALL["stage1"], "training": training})
+    assert config.stage1.training.embedding_optimizer == "adagrad"
+    assert config.stage1.training.embedding_learning_rate == 0.05
+    assert config.stage2.training.embedding_optimizer == "adam"
+    assert dump(config.stage1.training) == training
+    assert dump(config.stage2.training) == {}  # a training that began before these settings goes on
+    with pytest.raises(SpecError, match=r"embedding_optimizer.*'adam', 'lazy_adam' or 'adagrad'"):
+        read(tmp_path, stage1={**SMALL["stage1"], "training": {"embedding_optimizer": "sgd"}})
+
+
+def test_the_optimizer_of_the_tables_can_be_tuned(tmp_path):
+    space = {
+        "embedding_optimizer": {"kind": "choice", "values": ["adam", "lazy_adam", "adagrad"]},
+        "embedding_learning_rate": {"kind": "float", "min": 1e-3, "max": 0.1, "log": True},
+    }
+    assert set(read(tmp_path, tuner={"stage1": space}).tuner.stage1) == set(space)
+    wrong = {"embedding_optimizer": {"kind": "choice", "values": ["adam", "sgd"]}}
+    with pytest.raises(SpecError, match="embedding_optimizer' cannot be 'sgd'"):
+        read(tmp_path, tuner={"stage1": wrong})

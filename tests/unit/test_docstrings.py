@@ -14,7 +14,7 @@ from keras import ops
 import mptrec_tf
 
 NAMES = {"keras": keras, "ops": ops, "np": np, "tf": tf, "pa": pa}
-for namespace in (mptrec_tf.layers, mptrec_tf.data, mptrec_tf):
+for namespace in (mptrec_tf.layers, mptrec_tf.data, mptrec_tf.optimizers, mptrec_tf):
     NAMES |= {name: getattr(namespace, name) for name in namespace.__all__}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

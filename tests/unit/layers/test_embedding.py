@@ -99,6 +99,26 @@ def test_only_the_rows_that_are_looked_up_get_a_gradient():
     np.testing.assert_array_equal(gradient[:, 0], [0, 2, 0, 0, 0, 1, 0, 0, 0, 1])
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_the_gradient_lists_the_rows_that_are_looked_up_also_with_l2(policy):
+    layer = FeatureEmbedding([5, 5], [2, 2], l2=0.5, dtype=policy)
+    ids = tf.constant([[1, 4], [1, 0], [3, 0]])
+    layer(ids)
+    table = layer.tables[0]
+    with tf.GradientTape() as tape:
+        output = layer(ids, training=True)
+        loss = tf.reduce_sum(tf.cast(output, "float32")) + sum(layer.losses)
+    gradient = tape.gradient(loss, table.value)
+    assert isinstance(gradient, tf.IndexedSlices)
+    assert gradient.values.dtype == tf.float32
+    np.testing.assert_array_equal(tf.reshape(gradient.indices, [-1]), [1, 9, 1, 5, 3, 5])
+    # Each occurrence adds 1 by the sum, and 0.5 * 2 * w / 3 by the penalty.
+    counts = np.zeros((10, 1))
+    np.add.at(counts, [1, 9, 1, 5, 3, 5], 1)
+    expected = counts * (1 + 0.5 * 2 * table.numpy() / 3)
+    np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, rtol=1e-2)
+
+
 def test_l2_is_the_mean_over_rows_of_the_squares_that_are_looked_up():
     layer = FeatureEmbedding([3, 4], [2, 3], l2=0.5)
     ids = np.array([[2, 0], [2, 3]])

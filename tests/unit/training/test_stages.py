@@ -9,6 +9,7 @@ import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
+from mptrec_tf.optimizers import LazyAdagrad, LazyAdam
 from mptrec_tf.training import (
     ResumableEarlyStopping,
     fitting,
@@ -168,3 +169,49 @@ def test_the_learning_rate_warms_up_and_decays_to_zero():
     expected = {0: 0.0, 5: 0.002, 25: 0.01, 62.5: 0.005, 100: 0.0}
     for step, value in expected.items():
         assert float(rate(step)) == pytest.approx(value, abs=1e-7)
+
+
+def test_the_tables_have_an_optimizer_of_their_own_only_where_they_ask_for_one():
+    plain = optimizer_for(TrainingConfig(weight_decay=0.02), steps=100)
+    assert type(plain) is keras.optimizers.AdamW
+    assert plain.weight_decay == 0.02
+
+    kinds = {"adam": keras.optimizers.AdamW, "lazy_adam": LazyAdam, "adagrad": LazyAdagrad}
+    for name, kind in kinds.items():
+        training = TrainingConfig(
+            learning_rate=0.01,
+            warmup=0.25,
+            weight_decay=0.02,
+            embedding_optimizer=name,
+            embedding_learning_rate=0.1,
+        )
+        optimizer = optimizer_for(training, steps=100)
+        assert type(optimizer.embeddings) is kind
+        assert type(optimizer.rest) is keras.optimizers.AdamW
+        for part, rate in ((optimizer.embeddings, 0.1), (optimizer.rest, 0.01)):
+            assert part.weight_decay == 0.02
+            assert float(part._learning_rate(25)) == pytest.approx(rate)
+            assert float(part._learning_rate(62.5)) == pytest.approx(rate / 2)
+    same = optimizer_for(TrainingConfig(warmup=0.0, embedding_optimizer="lazy_adam"), steps=10)
+    assert float(same.embeddings._learning_rate(0)) == pytest.approx(2e-3)
+
+
+def test_both_stages_with_lazy_tables_go_on_after_a_cut(
+    make_config, sources, monkeypatch, tmp_path
+):
+    class CutOff(ResumableEarlyStopping):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            super().on_epoch_begin(epoch, logs)
+
+    settings = {"embedding_optimizer": "adagrad", "embedding_learning_rate": 0.05}
+    config = make_config(training=settings)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fitting, "ResumableEarlyStopping", CutOff)
+        pretrain(config, sources, tmp_path / "cut off", verbose=0)
+    models = []
+    for name in ("cut off", "undisturbed"):
+        first = pretrain(config, sources, tmp_path / name, verbose=0).model
+        models.append(prompt_tune(config, first, "buy", sources, tmp_path / name, verbose=0).model)
+    assert models[0].fingerprint() == models[1].fingerprint()
