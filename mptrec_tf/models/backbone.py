@@ -77,6 +77,7 @@ class Backbone(keras.layers.Layer):
                 [f.embedding_dim or embedding_dim for f in multi],
                 [f.max_length for f in multi],
                 [f.pooling for f in multi],
+                [f.quotient_remainder for f in [*single, *multi]],
                 l2=l2_embedding,
                 name="embedding",
                 dtype=self.dtype_policy,
