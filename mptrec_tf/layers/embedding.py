@@ -63,6 +63,10 @@ class FeatureEmbedding(keras.layers.Layer):
             batch's rows. Defaults to 0.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
+    Attributes:
+        applied_divisors: For each column, single-valued ones first, the divisor of one that is
+            compressed, else `None`.
+
     Call arguments:
         ids: int (B, number of single-valued columns), or `None` where there are none.
         multivalued_ids: int (B, sum of `multivalued_lengths`), or `None`. The id 0 is padding and
@@ -120,20 +124,20 @@ class FeatureEmbedding(keras.layers.Layer):
             if divisor is not None and divisor < 2:
                 raise ValueError(f"a divisor must be 2 or more. Received: {divisor}")
         all_sizes = self.sizes + self.multivalued_sizes
-        self._divisors = [
+        self.applied_divisors = [
             divisor if divisor is not None and divisor < size else None
             for size, divisor in zip(all_sizes, self.divisors, strict=True)
         ]
         self._rows = [
             divisor + -(-size // divisor) if divisor else size
-            for size, divisor in zip(all_sizes, self._divisors, strict=True)
+            for size, divisor in zip(all_sizes, self.applied_divisors, strict=True)
         ]
         all_dims = self.dims + self.multivalued_dims
         self._groups = [self._group(dim, all_dims) for dim in sorted(set(all_dims))]
 
     def _group(self, dim: int, all_dims: Sequence[int]) -> _Group:
         members = [i for i, width in enumerate(all_dims) if width == dim]
-        members.sort(key=lambda i: self._divisors[i] is not None)
+        members.sort(key=lambda i: self.applied_divisors[i] is not None)
         starts = np.cumsum([0] + [self._rows[i] for i in members]).tolist()
         lengths = [1] * len(self.sizes) + self.multivalued_lengths
         firsts = np.cumsum([0] + lengths).tolist()
@@ -142,7 +146,7 @@ class FeatureEmbedding(keras.layers.Layer):
         for member, start in zip(members, starts, strict=False):
             positions += range(firsts[member], firsts[member + 1])
             offsets += [start] * lengths[member]
-            if divisor := self._divisors[member]:
+            if divisor := self.applied_divisors[member]:
                 divisors += [divisor] * lengths[member]
                 quotient_offsets += [start + divisor] * lengths[member]
         return _Group(
@@ -177,7 +181,7 @@ class FeatureEmbedding(keras.layers.Layer):
             return self.embeddings_initializer
         quotients = np.zeros((group.rows, 1), bool)
         for member, start in zip(group.members, group.starts, strict=True):
-            if divisor := self._divisors[member]:
+            if divisor := self.applied_divisors[member]:
                 quotients[start + divisor : start + self._rows[member]] = True
 
         def initialize(shape: tuple[int, ...], dtype: Any = None) -> Any:

@@ -7,6 +7,7 @@ from mptrec_tf.training.cache import CachedRows, cache_rows
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 from mptrec_tf.training.fitting import StageData, Trained, optimizer_for
 from mptrec_tf.training.stages import pretrain, prompt_tune, stage1_data, stage2_data
+from mptrec_tf.training.warm_start import WarmStart, keep_bins, warm_start
 
 __all__ = [
     "CachedRows",
@@ -15,11 +16,14 @@ __all__ = [
     "StageData",
     "Trained",
     "TrainingProgress",
+    "WarmStart",
     "cache_rows",
     "fingerprint",
+    "keep_bins",
     "optimizer_for",
     "pretrain",
     "prompt_tune",
     "stage1_data",
     "stage2_data",
+    "warm_start",
 ]
