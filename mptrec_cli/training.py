@@ -38,7 +38,7 @@ With --warm-start, the model begins with what an earlier one learned, wherever i
 embeddings by category, so there may be new categories; experts, gates and towers by task and
 feature. What was taken and what was not is shown, and written to stage1-results.json.
 
-examples:
+example:
   mptrec train --config configs/census_income.yaml --output runs/census
   mptrec train --config shop.yaml --warm-start runs/monday/stage1.keras --output runs/tuesday"""
 
