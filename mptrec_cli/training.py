@@ -15,6 +15,7 @@ from mptrec_cli.arguments import (
     add_model,
     add_training,
     check_training,
+    existing_file,
     sources_of,
 )
 from mptrec_cli.output import note, print_metrics, print_table, write_json
@@ -33,8 +34,13 @@ Written to DIR:
 
 A run that was cut off goes on after its last finished epoch when the same command is given again.
 
+With --warm-start, the model begins with what an earlier one learned, wherever it has a counterpart:
+embeddings by category, so there may be new categories; experts, gates and towers by task and
+feature. What was taken and what was not is shown, and written to stage1-results.json.
+
 example:
-  mptrec train --config configs/census_income.yaml --output runs/census"""
+  mptrec train --config configs/census_income.yaml --output runs/census
+  mptrec train --config shop.yaml --warm-start runs/monday/stage1.keras --output runs/tuesday"""
 
 ADD_TASK = """\
 Stage 2: adds a task of the configuration to a trained model by prompt tuning. Everything older is
@@ -63,6 +69,12 @@ def add_commands(commands: Any) -> None:
         commands, "train", train, summary="stage 1: train tasks together", description=TRAIN
     )
     add_config(parser)
+    parser.add_argument(
+        "--warm-start",
+        type=existing_file,
+        metavar="M.keras",
+        help="an earlier model to begin with (default: none)",
+    )
     add_training(parser)
 
     parser = add_command(
@@ -90,14 +102,16 @@ def train(args: argparse.Namespace) -> None:
     _note_resumption(args.output / "stage1", config.stage1.training.epochs, args.quiet)
     with contextlib.redirect_stdout(sys.stderr):
         trained = pretrain(
-            config, sources, args.output, seed=args.seed, verbose=_verbosity(args.quiet)
-        )
+            config, sources, args.output,
+            earlier=args.warm_start, seed=args.seed, verbose=_verbosity(args.quiet),
+        )  # fmt: skip
         validation = evaluate(trained.model, sources.validation)
     write_json(
         args.output / "stage1-results.json",
         {
             "model": args.output / STAGE1_FILE,
             "validation": validation,
+            "warm_start": _taken(trained, args.warm_start),
             **_report(trained, args),
         },
     )
@@ -207,6 +221,14 @@ def _report(trained: Trained, args: argparse.Namespace) -> dict[str, Any]:
         "epochs": trained.epochs,
         "seconds": trained.seconds,
     }
+
+
+def _taken(trained: Trained, earlier: pathlib.Path | None) -> dict[str, Any] | None:
+    """What a model began with, where it began with an earlier one."""
+    taken = trained.warm_start
+    if taken is None:
+        return None
+    return {"earlier": earlier, "taken": taken.taken, "left": taken.left}
 
 
 def _print_training(trained: Trained, model: pathlib.Path) -> None:

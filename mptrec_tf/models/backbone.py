@@ -1,5 +1,6 @@
 """What all tasks of a model share: input layers and experts."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import keras
@@ -40,6 +41,10 @@ class Backbone(keras.layers.Layer):
         seed: Seed of the dropout.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
+    Attributes:
+        input_dim: Width `d` of `x`.
+        input_columns: By name of a feature, the columns of `x` that are its own, a slice.
+
     Input: a dict as `FeatureEncoder` gives it. Output: a `Representation`.
 
     Reference: arXiv:2408.17214, section 3.
@@ -77,6 +82,7 @@ class Backbone(keras.layers.Layer):
                 [f.embedding_dim or embedding_dim for f in multi],
                 [f.max_length for f in multi],
                 [f.pooling for f in multi],
+                [f.quotient_remainder for f in [*single, *multi]],
                 l2=l2_embedding,
                 name="embedding",
                 dtype=self.dtype_policy,
@@ -91,9 +97,17 @@ class Backbone(keras.layers.Layer):
             name="experts",
             dtype=self.dtype_policy,
         )
-        self.input_dim = sum(
-            layer.output_dim for layer in (self.numeric, self.embedding) if layer is not None
-        )
+        widths = {
+            f.name: 1 if f.encoding == "standardize" else len(encoder.numeric_state[f.name]) - 1
+            for f in numeric
+        }
+        widths |= {f.name: f.embedding_dim or embedding_dim for f in [*single, *multi]}
+        stops = itertools.accumulate(widths.values())
+        self.input_columns = {
+            name: slice(stop - width, stop)
+            for (name, width), stop in zip(widths.items(), stops, strict=True)
+        }
+        self.input_dim = sum(widths.values())
 
     def build(self, input_shape: Any = None) -> None:
         if self.embedding is not None:

@@ -55,6 +55,11 @@ class CategoricalFeature:
             of their own. Defaults to `None`, no bound.
         missing_values: Texts that mean a missing value, beside an empty cell. Defaults to none.
         embedding_dim: Width of the embedding. Defaults to `None`: the model's `embedding_dim`.
+        quotient_remainder: Compresses the embeddings, for vocabularies of millions: with the
+            divisor `m`, `n` ids share `m + n / m` rows, and the embedding of id `i` is the product
+            of row `i mod m` and row `floor(i / m)`, so each id keeps one of its own. A quarter of
+            the memory takes `m = n / 4`, the least `m = sqrt(n)`. Ids stay as they are. Defaults to
+            `None`, a row for each id. See arXiv:1909.02107.
 
     Example:
 
@@ -69,6 +74,7 @@ class CategoricalFeature:
     max_size: Annotated[int, Field(ge=1)] | None = None
     missing_values: Strings = ()
     embedding_dim: Annotated[int, Field(ge=1)] | None = None
+    quotient_remainder: Annotated[int, Field(ge=2)] | None = None
     kind: Literal["categorical"] = "categorical"
 
     @model_validator(mode="after")

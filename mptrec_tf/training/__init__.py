@@ -6,20 +6,32 @@ from mptrec_tf.training.assignment import PeriodicAssignment
 from mptrec_tf.training.cache import CachedRows, cache_rows
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 from mptrec_tf.training.fitting import StageData, Trained, optimizer_for
+from mptrec_tf.training.saved_embeddings import (
+    SavedEmbeddings,
+    embeddings_from_saved_model,
+    take_embeddings,
+)
 from mptrec_tf.training.stages import pretrain, prompt_tune, stage1_data, stage2_data
+from mptrec_tf.training.warm_start import WarmStart, keep_bins, warm_start
 
 __all__ = [
     "CachedRows",
     "PeriodicAssignment",
     "ResumableEarlyStopping",
+    "SavedEmbeddings",
     "StageData",
     "Trained",
     "TrainingProgress",
+    "WarmStart",
     "cache_rows",
+    "embeddings_from_saved_model",
     "fingerprint",
+    "keep_bins",
     "optimizer_for",
     "pretrain",
     "prompt_tune",
     "stage1_data",
     "stage2_data",
+    "take_embeddings",
+    "warm_start",
 ]

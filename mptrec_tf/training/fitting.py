@@ -19,6 +19,7 @@ from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.assignment import PeriodicAssignment
 from mptrec_tf.training.cache import CachedRows, cache_rows, where_to_cache
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
+from mptrec_tf.training.warm_start import WarmStart
 
 EVALUATION_BATCH = 4096
 CACHE = "representations"
@@ -57,11 +58,13 @@ class Trained(NamedTuple):
         model: The model, with the weights of its best epoch.
         epochs: Metrics and seconds of each epoch.
         best_epoch: Number of the best epoch, from 0.
+        warm_start: What the model began with, where it began with an earlier one, else `None`.
     """
 
     model: MPTRec
     epochs: list[dict[str, float]]
     best_epoch: int
+    warm_start: WarmStart | None = None
 
     @property
     def seconds(self) -> float:

@@ -13,10 +13,11 @@ from mptrec_tf.data.datasets import encode_rows
 from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ModelError
-from mptrec_tf.models import MPTRec, save_model
+from mptrec_tf.models import MPTRec, load_model, save_model
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import StageData, Trained, fit_stage, objective_of
+from mptrec_tf.training.warm_start import check_architecture, keep_bins, warm_start
 
 STAGE1_FILE = "stage1.keras"
 MODEL_FILE = "model.keras"
@@ -27,6 +28,7 @@ def pretrain(
     sources: Sources,
     directory: str | os.PathLike[str],
     *,
+    earlier: MPTRec | str | os.PathLike[str] | None = None,
     seed: int = 0,
     verbose: int | str = "auto",
 ) -> Trained:
@@ -38,6 +40,9 @@ def pretrain(
         config: The configuration.
         sources: Training and validation rows.
         directory: Where the model and the training state are written.
+        earlier: A model, or its `.keras` file, whose weights the new one begins with wherever they
+            have a counterpart, see `warm_start`. The vocabularies are learned anew; the bins of
+            numeric features that are defined as before are kept. Defaults to `None`.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
 
@@ -45,23 +50,34 @@ def pretrain(
         The trained model and its history.
 
     Raises:
-        ModelError: If the directory holds the training of another configuration.
+        ModelError: If the directory holds the training of another configuration, or the earlier
+            model has another architecture.
         SpecError: If early stopping is to watch a metric that the tasks do not have.
         DataError: If the data do not fit the spec.
     """
     directory = pathlib.Path(directory)
-    data = stage1_data(config, sources, progress=bool(verbose))
+    if earlier is not None and not isinstance(earlier, MPTRec):
+        earlier = load_model(earlier)
+    if earlier is not None:
+        check_architecture(dataclasses.asdict(config.stage1.model), earlier)
+    data = stage1_data(config, sources, earlier=earlier, progress=bool(verbose))
+    model = stage1_model(config, data.encoder, seed)
+    taken = None
+    if earlier is not None:
+        taken = warm_start(model, earlier)
+        if verbose:
+            print(taken)
     trained = fit_stage(
-        stage1_model(config, data.encoder, seed),
+        model,
         config.stage1.training,
         data,
         directory / "stage1",
-        identity=stage1_identity(config),
+        identity=stage1_identity(config, earlier),
         seed=seed,
         verbose=verbose,
     )
     save_model(trained.model, directory / STAGE1_FILE)
-    return trained
+    return trained._replace(warm_start=taken)
 
 
 def prompt_tune(
@@ -115,12 +131,15 @@ def prompt_tune(
     return trained
 
 
-def stage1_data(config: Config, sources: Sources, *, progress: bool = False) -> StageData:
+def stage1_data(
+    config: Config, sources: Sources, *, earlier: MPTRec | None = None, progress: bool = False
+) -> StageData:
     """Learns the encoding from the training rows and reads what stage 1 is trained on.
 
     Args:
         config: The configuration.
         sources: Training and validation rows.
+        earlier: A model whose bins are kept, see `keep_bins`. Defaults to `None`.
         progress: Whether to show progress bars. Defaults to `False`.
 
     Raises:
@@ -130,6 +149,8 @@ def stage1_data(config: Config, sources: Sources, *, progress: bool = False) -> 
     tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
     objective_of(config.stage1.training, tasks)
     encoder = FeatureEncoder(config.features).adapt(sources.train, progress=progress)
+    if earlier is not None:
+        encoder = keep_bins(encoder, earlier.encoder)
     return _read(config, sources, encoder, tasks, progress)
 
 
@@ -188,13 +209,14 @@ def add_module(config: Config, model: MPTRec, task_name: str, seed: int = 0) -> 
     model.add_task(config.spec.task(task_name), **module, seed=seed)
 
 
-def stage1_identity(config: Config) -> dict[str, Any]:
-    """What stage 1 trains, as plain data, beyond training and rows."""
-    return {
+def stage1_identity(config: Config, earlier: MPTRec | None = None) -> dict[str, Any]:
+    """What stage 1 trains, and from where it begins, as plain data, beyond training and rows."""
+    identity = {
         "features": dump(config.features),
         "tasks": dump(config.spec.with_tasks(*config.stage1.tasks).tasks),
         "model": dump(config.stage1.model),
     }
+    return identity if earlier is None else identity | {"earlier": earlier.fingerprint()}
 
 
 def stage2_identity(config: Config, model: MPTRec, task_name: str) -> dict[str, Any]:

@@ -343,6 +343,30 @@ def test_a_killed_run_goes_on_where_it_was(work):
     assert f"Epoch {len(done_before) + 1}/8" in done.stderr
 
 
+def test_a_warm_start_tells_what_was_taken(here, trained, capsys):
+    rows = synthetic_rows(500, 3)
+    rows.loc[::3, "city"] = "Bern"
+    rows.to_csv("later.csv", index=False)
+    config = copy.deepcopy(CONFIG)
+    config["stage1"]["tasks"] = ["like", "buy"]
+    write_config(here / "later.yaml", config)
+    arguments = ["train", "--config", "later.yaml", "--output", "later", "--train", "later.csv"]
+    arguments += ["--validation", "synthetic-validation.csv", "--warm-start"]
+    assert mptrec_cli.main([*arguments, "run/stage1.keras"]) == 0
+    printed = capsys.readouterr()
+    assert "feature 'city': 3 categories; 1 new\n" in printed.err
+    assert "taken" not in printed.out
+    found = results(here, "later/stage1-results.json")["warm_start"]
+    assert found["earlier"] == "run/stage1.keras"
+    assert found["taken"]["feature 'tags'"] == "4 categories"
+    assert found["left"] == {"task 'buy'": "new", "task 'click'": "gone"}
+    assert results(here, "run/stage1-results.json")["warm_start"] is None
+    config["stage1"]["model"]["tower_units"] = [4]
+    write_config(here / "later.yaml", config)
+    assert mptrec_cli.main([*arguments, "run/stage1.keras"]) == 2
+    assert "tower_units is (4,) and was (8,)" in capsys.readouterr().err
+
+
 def test_another_configuration_does_not_go_on(here, trained, capsys):
     arguments = ["train", "--config", "config.yaml", "--output", "run", "--seed", "1", "--quiet"]
     assert mptrec_cli.main(arguments) == 2
