@@ -32,6 +32,8 @@ Written to DIR:
   stage1/              the state of the training after its last finished epoch
 
 A run that was cut off goes on after its last finished epoch when the same command is given again.
+Where TF_CONFIG names several workers, the same command on each trains with all of them; DIR is on a
+disk that they share.
 
 example:
   mptrec train --config configs/census_income.yaml --output runs/census"""
@@ -51,6 +53,8 @@ Written to DIR:
                        `cache: disk` what the frozen part makes of each row
 
 A run that was cut off goes on after its last finished epoch when the same command is given again.
+Where TF_CONFIG names several workers, the same command on each trains with all of them; DIR is on a
+disk that they share.
 
 example:
   mptrec add-task --config configs/census_income.yaml --model runs/census/stage1.keras \\
@@ -84,23 +88,29 @@ def train(args: argparse.Namespace) -> None:
     from mptrec_tf.evaluation import evaluate
     from mptrec_tf.training import pretrain
     from mptrec_tf.training.stages import STAGE1_FILE
+    from mptrec_tf.training.workers import is_chief, worker_scope
 
     config = Config.from_yaml(args.config)
     sources = sources_of(config, args)
-    _note_resumption(args.output / "stage1", config.stage1.training.epochs, args.quiet)
-    with contextlib.redirect_stdout(sys.stderr):
-        trained = pretrain(
-            config, sources, args.output, seed=args.seed, verbose=_verbosity(args.quiet)
+    with worker_scope() as strategy:
+        quiet = args.quiet or not is_chief(strategy)
+        _note_resumption(args.output / "stage1", config.stage1.training.epochs, quiet)
+        with contextlib.redirect_stdout(sys.stderr):
+            trained = pretrain(
+                config, sources, args.output, seed=args.seed, verbose=_verbosity(quiet)
+            )
+        if not is_chief(strategy):
+            return
+        with contextlib.redirect_stdout(sys.stderr):
+            validation = evaluate(trained.model, sources.validation)
+        write_json(
+            args.output / "stage1-results.json",
+            {
+                "model": args.output / STAGE1_FILE,
+                "validation": validation,
+                **_report(trained, args),
+            },
         )
-        validation = evaluate(trained.model, sources.validation)
-    write_json(
-        args.output / "stage1-results.json",
-        {
-            "model": args.output / STAGE1_FILE,
-            "validation": validation,
-            **_report(trained, args),
-        },
-    )
     print_metrics(validation)
     _print_training(trained, args.output / STAGE1_FILE)
 
@@ -109,6 +119,13 @@ def add_task(args: argparse.Namespace) -> None:
     """Runs stage 2, prints and writes what it brought and that it left the older tasks alone."""
     check_training(args)
     start_tensorflow()
+    from mptrec_tf.training.workers import is_chief, worker_scope
+
+    with worker_scope() as strategy:
+        _add_task(args, is_chief(strategy))
+
+
+def _add_task(args: argparse.Namespace, chief: bool) -> None:
     from mptrec_cli.models import labelled_tasks, load_model_of, prediction_digests
     from mptrec_tf.config import Config
     from mptrec_tf.errors import ModelError
@@ -124,18 +141,19 @@ def add_task(args: argparse.Namespace) -> None:
         raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
     sources = sources_of(config, args)
     labelled = labelled_tasks(model, sources.validation)
+    quiet = args.quiet or not chief
 
     with contextlib.redirect_stdout(sys.stderr):
         before = evaluate(model, sources.validation, labelled) if labelled else {}
         digests = prediction_digests(model, sources.validation, old_tasks)
         fingerprint = model.fingerprint()
-        _note_resumption(
-            args.output / f"stage2-{args.task}", config.stage2.training.epochs, args.quiet
-        )
+        _note_resumption(args.output / f"stage2-{args.task}", config.stage2.training.epochs, quiet)
         trained = prompt_tune(
             config, model, args.task, sources, args.output,
-            seed=args.seed, verbose=_verbosity(args.quiet),
+            seed=args.seed, verbose=_verbosity(quiet),
         )  # fmt: skip
+        if not chief:
+            return
         after = evaluate(model, sources.validation, [*labelled, model.task(args.task)])
         identical = (
             prediction_digests(model, sources.validation, old_tasks) == digests

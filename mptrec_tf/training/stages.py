@@ -17,6 +17,7 @@ from mptrec_tf.models import MPTRec, save_model
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import StageData, Trained, fit_stage, objective_of
+from mptrec_tf.training.workers import is_chief
 
 STAGE1_FILE = "stage1.keras"
 MODEL_FILE = "model.keras"
@@ -32,7 +33,7 @@ def pretrain(
 ) -> Trained:
     """Stage 1: learns the encoding, trains the tasks of `config.stage1`, writes `stage1.keras`.
 
-    A run that was cut off goes on after its last finished epoch.
+    A run that was cut off goes on after its last finished epoch. Of several workers, one writes.
 
     Args:
         config: The configuration.
@@ -60,7 +61,8 @@ def pretrain(
         seed=seed,
         verbose=verbose,
     )
-    save_model(trained.model, directory / STAGE1_FILE)
+    if is_chief(trained.model.distribute_strategy):
+        save_model(trained.model, directory / STAGE1_FILE)
     return trained
 
 
@@ -110,7 +112,8 @@ def prompt_tune(
         seed=seed,
         verbose=verbose,
     )
-    save_model(trained.model, directory / MODEL_FILE)
+    if is_chief(trained.model.distribute_strategy):
+        save_model(trained.model, directory / MODEL_FILE)
     return trained
 
 
