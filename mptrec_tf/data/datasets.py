@@ -158,10 +158,25 @@ def gathered_batches(
     Returns:
         A dataset of what `gather` gives.
     """
-    indices = tf.data.Dataset.range(rows)
+    starts = tf.data.Dataset.range(0, rows, batch_size)
+
+    def numbers(start: tf.Tensor) -> tf.Tensor:
+        return tf.range(start, tf.minimum(start + batch_size, rows))
+
+    def permuted(start: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        # Position by position, so that no memory or time goes into shuffling all rows at once.
+        return tf.random.experimental.index_shuffle(numbers(start), epoch, rows - 1)
+
     if shuffle:
-        indices = indices.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
-    batches = indices.batch(batch_size).map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+        epochs = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+        epoch = epochs.map(lambda drawn: tf.cast(drawn, tf.uint32)).batch(2, drop_remainder=True)
+        indices = epoch.take(1).flat_map(
+            lambda epoch: starts.map(lambda start: permuted(start, epoch))
+        )
+        indices = indices.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
+    else:
+        indices = starts.map(numbers)
+    batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
@@ -192,6 +207,7 @@ def summarize(chunks: Iterable[Batch]) -> Rows:
         count += len(next(iter(chunk[0].values())))
         for part, arrays in enumerate(chunk):
             for name, array in arrays.items():
+                array = np.asarray(array)
                 column = columns.setdefault((part, name), hashlib.sha256(str(array.dtype).encode()))
                 column.update(np.ascontiguousarray(array).data)
     whole = hashlib.sha256()

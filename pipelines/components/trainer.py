@@ -239,20 +239,23 @@ def _files(patterns: Sequence[str]) -> list[str]:
 def _in_memory(
     files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]
 ) -> RowsInMemory:
-    parts = list(_batches(files, encoder, tasks))
-    structure = parts[0]
-    columns = [list(column) for column in zip(*map(tf.nest.flatten, parts), strict=True)]
-    del parts
+    batches = _batches(files, encoder, tasks)
+    columns: list[list[tf.Tensor]] = [[] for _ in tf.nest.flatten(batches.element_spec)]
+    for batch in batches:
+        for column, part in zip(columns, tf.nest.flatten(batch), strict=True):
+            column.append(part)
     whole = []
     for column in columns:  # a column's parts are let go before the next one is put together
-        whole.append(np.concatenate(column))
+        whole.append(tf.concat(column, axis=0))
         column.clear()
-    return RowsInMemory(tf.nest.pack_sequence_as(structure, whole))
+    return RowsInMemory(tf.nest.pack_sequence_as(batches.element_spec, whole))
 
 
-def _batches(files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]) -> Any:
+def _batches(
+    files: Sequence[str], encoder: FeatureEncoder, tasks: Sequence[Task]
+) -> tf.data.Dataset:
     dataset = read_records(files).map(lambda batch: parse_encoded(batch, encoder, tasks))
-    return dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 class StreamedExamples:
