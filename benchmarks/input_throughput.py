@@ -77,10 +77,8 @@ def write_files(directory: pathlib.Path) -> int:
     source = census_income.get().train
     rows = pyarrow.parquet.read_table(source)
     pyarrow.parquet.write_table(rows, directory / FORMATS["Parquet"], compression="zstd")
-    pyarrow.csv.write_csv(
-        pyarrow.table({name: rows[name].cast(str_or_number(rows[name])) for name in rows.schema.names}),
-        directory / FORMATS["CSV"],
-    )
+    texts = {name: rows[name].cast(written_type(rows[name])) for name in rows.schema.names}
+    pyarrow.csv.write_csv(pyarrow.table(texts), directory / FORMATS["CSV"])
     convert(source, directory / FORMATS["TFRecord"])
     spec = census_income.spec(*LABELS)
     encoder = FeatureEncoder(spec.features).adapt(source)
@@ -95,7 +93,7 @@ def write_files(directory: pathlib.Path) -> int:
     return rows.num_rows
 
 
-def str_or_number(column: pyarrow.ChunkedArray) -> pyarrow.DataType:
+def written_type(column: pyarrow.ChunkedArray) -> pyarrow.DataType:
     """What a column is written as: text instead of a dictionary of texts."""
     return pyarrow.string() if pyarrow.types.is_dictionary(column.type) else column.type
 
@@ -108,9 +106,7 @@ def run(what: str, args: argparse.Namespace, directory: pathlib.Path, rows: int)
             command = [sys.executable, __file__, "--measure", what, str(times), str(directory)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603
             list_of.append(json.loads(done.stdout))
-    seconds = {
-        part: statistics.median(one["seconds"][part] for one in found[1]) for part in PARTS
-    }
+    seconds = {part: statistics.median(one["seconds"][part] for one in found[1]) for part in PARTS}
     speeds = sorted(rows / one["seconds"]["whole"] for one in found[1])
     return {
         "format": what,
