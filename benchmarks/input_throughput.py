@@ -26,6 +26,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -85,7 +86,11 @@ def write_files(directory: pathlib.Path) -> int:
     (directory / ENCODER).write_text(encoder.to_json())
     with open_writer(str(directory / FORMATS["encoded examples"]), 0) as writer:
         for chunk in read_chunks(source, spec.features, spec.tasks):
-            columns = dict(encoder.encode_chunk(chunk))
+            encoded = encoder.encode_chunk(chunk)
+            columns = {  # examples know no int32
+                name: array.astype(np.int64) if array.dtype == np.int32 else array
+                for name, array in encoded.items()
+            }
             for task, labels in encode_labels(spec.tasks, chunk)[0].items():
                 columns |= {LABEL + task: labels, WEIGHT + task: labels * 0 + 1}
             for example in encoded_examples(columns):
