@@ -29,9 +29,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
+import tensorflow as tf
 
 from mptrec_cli.output import write_json, write_text
-from mptrec_tf.data import FeatureEncoder, census_income, convert, encode_labels, make_dataset
+from mptrec_tf.data import FeatureEncoder, census_income, encode_labels, make_dataset
 from mptrec_tf.data.readers import read_chunks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -73,19 +74,23 @@ def main() -> None:
 
 def write_files(directory: pathlib.Path) -> int:
     """Writes the rows in each format, and the encoder; gives their number."""
-    from pipelines.examples import LABEL, WEIGHT, encoded_examples, open_writer
+    from pipelines.examples import LABEL, WEIGHT, encoded_examples, open_writer, raw_examples
 
     source = census_income.get().train
     rows = pyarrow.parquet.read_table(source)
     pyarrow.parquet.write_table(rows, directory / FORMATS["Parquet"], compression="zstd")
     texts = {name: rows[name].cast(written_type(rows[name])) for name in rows.schema.names}
     pyarrow.csv.write_csv(pyarrow.table(texts), directory / FORMATS["CSV"])
-    convert(source, directory / FORMATS["TFRecord"])
     spec = census_income.spec(*LABELS)
     encoder = FeatureEncoder(spec.features).adapt(source)
     (directory / ENCODER).write_text(encoder.to_json())
-    with open_writer(str(directory / FORMATS["encoded examples"]), 0) as writer:
+    with (
+        tf.io.TFRecordWriter(str(directory / FORMATS["TFRecord"])) as raw_writer,
+        open_writer(str(directory / FORMATS["encoded examples"]), 0) as writer,
+    ):
         for chunk in read_chunks(source, spec.features, spec.tasks):
+            for example in raw_examples(chunk, spec.features, (), [t.label for t in spec.tasks]):
+                raw_writer.write(example)
             encoded = encoder.encode_chunk(chunk)
             columns = {  # examples know no int32
                 name: array.astype(np.int64) if array.dtype == np.int32 else array

@@ -21,6 +21,8 @@ from mptrec_cli.output import note, print_metrics, print_table, write_json
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from mptrec_tf.training import Trained
 
 TRAIN = """\
@@ -88,17 +90,18 @@ def train(args: argparse.Namespace) -> None:
     from mptrec_tf.evaluation import evaluate
     from mptrec_tf.training import pretrain
     from mptrec_tf.training.stages import STAGE1_FILE
-    from mptrec_tf.training.workers import is_chief, worker_scope
+    from mptrec_tf.training.workers import is_chief, training_workers
 
     config = Config.from_yaml(args.config)
     sources = sources_of(config, args)
-    with worker_scope() as strategy:
+    with training_workers() as strategy:
         quiet = args.quiet or not is_chief(strategy)
         _note_resumption(args.output / "stage1", config.stage1.training.epochs, quiet)
         with contextlib.redirect_stdout(sys.stderr):
             trained = pretrain(
-                config, sources, args.output, seed=args.seed, verbose=_verbosity(quiet)
-            )
+                config, sources, args.output,
+                seed=args.seed, verbose=_verbosity(quiet), strategy=strategy,
+            )  # fmt: skip
         if not is_chief(strategy):
             return
         with contextlib.redirect_stdout(sys.stderr):
@@ -119,29 +122,31 @@ def add_task(args: argparse.Namespace) -> None:
     """Runs stage 2, prints and writes what it brought and that it left the older tasks alone."""
     check_training(args)
     start_tensorflow()
-    from mptrec_tf.training.workers import is_chief, worker_scope
+    from mptrec_tf.training.workers import training_workers
 
-    with worker_scope() as strategy:
-        _add_task(args, is_chief(strategy))
+    with training_workers() as strategy:
+        _add_task(args, strategy)
 
 
-def _add_task(args: argparse.Namespace, chief: bool) -> None:
+def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> None:
     from mptrec_cli.models import labelled_tasks, load_model_of, prediction_digests
     from mptrec_tf.config import Config
     from mptrec_tf.errors import ModelError
     from mptrec_tf.evaluation import evaluate
     from mptrec_tf.training import prompt_tune
     from mptrec_tf.training.stages import MODEL_FILE
+    from mptrec_tf.training.workers import is_chief
 
     config = Config.from_yaml(args.config)
     config.spec.task(args.task)
-    model = load_model_of(config, args.model)
+    with strategy.scope():
+        model = load_model_of(config, args.model)
     old_tasks = [task.name for task in model.tasks]
     if args.task in old_tasks:
         raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
     sources = sources_of(config, args)
     labelled = labelled_tasks(model, sources.validation)
-    quiet = args.quiet or not chief
+    quiet = args.quiet or not is_chief(strategy)
 
     with contextlib.redirect_stdout(sys.stderr):
         before = evaluate(model, sources.validation, labelled) if labelled else {}
@@ -152,7 +157,7 @@ def _add_task(args: argparse.Namespace, chief: bool) -> None:
             config, model, args.task, sources, args.output,
             seed=args.seed, verbose=_verbosity(quiet),
         )  # fmt: skip
-        if not chief:
+        if not is_chief(strategy):
             return
         after = evaluate(model, sources.validation, [*labelled, model.task(args.task)])
         identical = (

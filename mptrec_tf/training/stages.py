@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from mptrec_tf.config import Config, Sources
 from mptrec_tf.data import FeatureEncoder, check_same_features
@@ -30,6 +31,7 @@ def pretrain(
     *,
     seed: int = 0,
     verbose: int | str = "auto",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Trained:
     """Stage 1: learns the encoding, trains the tasks of `config.stage1`, writes `stage1.keras`.
 
@@ -41,6 +43,8 @@ def pretrain(
         directory: Where the model and the training state are written.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
+        strategy: What the model is trained with, such as a `MultiWorkerStrategy`. Defaults to
+            `None`, the default strategy.
 
     Returns:
         The trained model and its history.
@@ -52,8 +56,10 @@ def pretrain(
     """
     directory = pathlib.Path(directory)
     data = stage1_data(config, sources, progress=bool(verbose))
+    with (strategy or tf.distribute.get_strategy()).scope():
+        model = stage1_model(config, data.encoder, seed)
     trained = fit_stage(
-        stage1_model(config, data.encoder, seed),
+        model,
         config.stage1.training,
         data,
         directory / "stage1",

@@ -129,14 +129,15 @@ def number_of_workers(resolver: tf.distribute.cluster_resolver.ClusterResolver |
 
 
 @contextlib.contextmanager
-def worker_scope() -> Iterator[tf.distribute.Strategy]:
-    """What commands run under: several workers where `TF_CONFIG` names them, else one as ever.
+def training_workers() -> Iterator[tf.distribute.Strategy]:
+    """What commands train with: several workers where `TF_CONFIG` names them, else one as ever.
 
     To be entered before anything else of TensorFlow runs. No worker leaves the block before the
     last one is through: the others would take it for dead.
 
     Yields:
-        A `MultiWorkerStrategy` in its scope, or the default strategy.
+        A `MultiWorkerStrategy`, or the default strategy. Its scope is for making models only:
+        within it Keras makes variables while it saves, and then the chief would wait for the others.
 
     Raises:
         ModelError: If `TF_CONFIG` is no JSON.
@@ -149,6 +150,5 @@ def worker_scope() -> Iterator[tf.distribute.Strategy]:
         yield tf.distribute.get_strategy()
         return
     strategy = MultiWorkerStrategy()
-    with strategy.scope():
-        yield strategy
+    yield strategy
     wait_for_workers(strategy)

@@ -13,7 +13,7 @@ from mptrec_tf.training.workers import (
     is_chief,
     number_of_workers,
     sum_of_workers,
-    worker_scope,
+    training_workers,
 )
 
 
@@ -60,12 +60,12 @@ def test_workers_are_counted_with_their_chief():
 @pytest.mark.parametrize("config", [{}, {"cluster": {"worker": ["localhost:1"]}}])
 def test_commands_run_as_ever_where_there_is_one_worker(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    with worker_scope() as strategy:
+    with training_workers() as strategy:
         assert strategy is tf.distribute.get_strategy()
         assert not tf.distribute.has_strategy()
 
 
 def test_a_broken_environment_is_named(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{cluster")
-    with pytest.raises(ModelError, match="TF_CONFIG is no JSON"), worker_scope():
+    with pytest.raises(ModelError, match="TF_CONFIG is no JSON"), training_workers():
         pass
