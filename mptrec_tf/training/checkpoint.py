@@ -11,7 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.errors import ModelError
-from mptrec_tf.training.workers import is_chief, sum_of_workers, wait_for_workers
+from mptrec_tf.training.workers import (
+    is_chief,
+    number_of_workers,
+    sum_of_workers,
+    wait_for_workers,
+)
 
 STATE = "state.json"
 
@@ -132,6 +137,9 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
     def _read(self) -> dict[str, Any] | None:
         """The state on disk, if there is one; all workers must see the same."""
         strategy = self.model.distribute_strategy
+        if tf.distribute.has_strategy() and number_of_workers(strategy.cluster_resolver) > 1:
+            # There saving makes variables, for which the chief would wait for the others.
+            raise ModelError("make the model under strategy.scope(), and call fit outside of it")
         if is_chief(strategy):
             self.directory.mkdir(parents=True, exist_ok=True)
         wait_for_workers(strategy)

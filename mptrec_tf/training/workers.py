@@ -136,8 +136,8 @@ def training_workers() -> Iterator[tf.distribute.Strategy]:
     last one is through: the others would take it for dead.
 
     Yields:
-        A `MultiWorkerStrategy`, or the default strategy. Its scope is for making models only:
-        within it Keras makes variables while it saves, and then the chief would wait for the others.
+        A `MultiWorkerStrategy`, or the default strategy. Its scope is for making models only: there
+        Keras makes variables while it saves, for which the chief would wait for the others.
 
     Raises:
         ModelError: If `TF_CONFIG` is no JSON.
