@@ -22,6 +22,8 @@ from mptrec_cli.output import note, print_metrics, print_table, write_json
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from mptrec_tf.training import Trained
 
 TRAIN = """\
@@ -33,6 +35,8 @@ Written to DIR:
   stage1/              the state of the training after its last finished epoch
 
 A run that was cut off goes on after its last finished epoch when the same command is given again.
+Where TF_CONFIG names several workers, the same command on each trains with all of them; DIR is on a
+disk that they share.
 
 With --warm-start, the model begins with what an earlier one learned, wherever it has a counterpart:
 embeddings by category, so there may be new categories; experts, gates and towers by task and
@@ -57,6 +61,8 @@ Written to DIR:
                        `cache: disk` what the frozen part makes of each row
 
 A run that was cut off goes on after its last finished epoch when the same command is given again.
+Where TF_CONFIG names several workers, the same command on each trains with all of them; DIR is on a
+disk that they share.
 
 example:
   mptrec add-task --config configs/census_income.yaml --model runs/census/stage1.keras \\
@@ -96,25 +102,32 @@ def train(args: argparse.Namespace) -> None:
     from mptrec_tf.evaluation import evaluate
     from mptrec_tf.training import pretrain
     from mptrec_tf.training.stages import STAGE1_FILE
+    from mptrec_tf.training.workers import is_chief, training_workers
 
     config = Config.from_yaml(args.config)
     sources = sources_of(config, args)
-    _note_resumption(args.output / "stage1", config.stage1.training.epochs, args.quiet)
-    with contextlib.redirect_stdout(sys.stderr):
-        trained = pretrain(
-            config, sources, args.output,
-            earlier=args.warm_start, seed=args.seed, verbose=_verbosity(args.quiet),
-        )  # fmt: skip
-        validation = evaluate(trained.model, sources.validation)
-    write_json(
-        args.output / "stage1-results.json",
-        {
-            "model": args.output / STAGE1_FILE,
-            "validation": validation,
-            "warm_start": _taken(trained, args.warm_start),
-            **_report(trained, args),
-        },
-    )
+    with training_workers() as strategy:
+        quiet = args.quiet or not is_chief(strategy)
+        _note_resumption(args.output / "stage1", config.stage1.training.epochs, quiet)
+        with contextlib.redirect_stdout(sys.stderr):
+            trained = pretrain(
+                config, sources, args.output,
+                earlier=args.warm_start, seed=args.seed, verbose=_verbosity(quiet),
+                strategy=strategy,
+            )  # fmt: skip
+        if not is_chief(strategy):
+            return
+        with contextlib.redirect_stdout(sys.stderr):
+            validation = evaluate(trained.model, sources.validation)
+        write_json(
+            args.output / "stage1-results.json",
+            {
+                "model": args.output / STAGE1_FILE,
+                "validation": validation,
+                "warm_start": _taken(trained, args.warm_start),
+                **_report(trained, args),
+            },
+        )
     print_metrics(validation)
     _print_training(trained, args.output / STAGE1_FILE)
 
@@ -123,33 +136,43 @@ def add_task(args: argparse.Namespace) -> None:
     """Runs stage 2, prints and writes what it brought and that it left the older tasks alone."""
     check_training(args)
     start_tensorflow()
+    from mptrec_tf.training.workers import training_workers
+
+    with training_workers() as strategy:
+        _add_task(args, strategy)
+
+
+def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> None:
     from mptrec_cli.models import labelled_tasks, load_model_of, prediction_digests
     from mptrec_tf.config import Config
     from mptrec_tf.errors import ModelError
     from mptrec_tf.evaluation import evaluate
     from mptrec_tf.training import prompt_tune
     from mptrec_tf.training.stages import MODEL_FILE
+    from mptrec_tf.training.workers import is_chief
 
     config = Config.from_yaml(args.config)
     config.spec.task(args.task)
-    model = load_model_of(config, args.model)
+    with strategy.scope():
+        model = load_model_of(config, args.model)
     old_tasks = [task.name for task in model.tasks]
     if args.task in old_tasks:
         raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
     sources = sources_of(config, args)
     labelled = labelled_tasks(model, sources.validation)
+    quiet = args.quiet or not is_chief(strategy)
 
     with contextlib.redirect_stdout(sys.stderr):
         before = evaluate(model, sources.validation, labelled) if labelled else {}
         digests = prediction_digests(model, sources.validation, old_tasks)
         fingerprint = model.fingerprint()
-        _note_resumption(
-            args.output / f"stage2-{args.task}", config.stage2.training.epochs, args.quiet
-        )
+        _note_resumption(args.output / f"stage2-{args.task}", config.stage2.training.epochs, quiet)
         trained = prompt_tune(
             config, model, args.task, sources, args.output,
-            seed=args.seed, verbose=_verbosity(args.quiet),
+            seed=args.seed, verbose=_verbosity(quiet),
         )  # fmt: skip
+        if not is_chief(strategy):
+            return
         after = evaluate(model, sources.validation, [*labelled, model.task(args.task)])
         identical = (
             prediction_digests(model, sources.validation, old_tasks) == digests

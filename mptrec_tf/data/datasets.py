@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import encode_labels, require_labels
-from mptrec_tf.data.readers import Source, describe, read_chunks
+from mptrec_tf.data.readers import CHUNK_ROWS, Source, describe, read_chunks
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.data_spec import check_labels_are_not_features
 
@@ -247,13 +247,61 @@ def _streamed(
     signature = tf.nest.map_structure(
         lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), first
     )
-    dataset = tf.data.Dataset.from_generator(
-        lambda: _encode(source, encoder, tasks, shard, None), output_signature=signature
+
+    def chunks(epoch: np.ndarray) -> Iterator[Batch]:
+        encoded = _encode(source, encoder, tasks, shard, None)
+        return mixed(encoded, shuffle_buffer, np.random.default_rng(epoch)) if shuffle else encoded
+
+    dataset = _epochs(seed).flat_map(
+        lambda epoch: tf.data.Dataset.from_generator(
+            chunks, args=(epoch,), output_signature=signature
+        )
     )
-    dataset = dataset.unbatch()
-    if shuffle:
-        dataset = dataset.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    # A chunk ahead, since it comes all at once and after a while.
+    return dataset.prefetch(1).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _epochs(seed: int) -> tf.data.Dataset:
+    """One element, the seed of an epoch: another one whenever an iteration begins."""
+    drawn = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    return drawn.batch(2, drop_remainder=True).take(1)
+
+
+def mixed(chunks: Iterable[Batch], buffer: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Shuffles rows that come in chunks, as `tf.data.Dataset.shuffle` does, but many at a time.
+
+    A buffer of rows is filled; then as many as come in leave it, drawn at random.
+
+    Args:
+        chunks: The rows, in nests of arrays of the same length.
+        buffer: How many rows are held; no row comes earlier by more.
+        rng: What draws.
+
+    Yields:
+        The rows in chunks of other sizes, each row once.
+    """
+    pool: list[np.ndarray] = []
+    filled, structure = 0, None
+    for chunk in chunks:
+        arrays, structure = tf.nest.flatten(chunk), chunk
+        if not pool:
+            pool = [np.empty((buffer, *array.shape[1:]), array.dtype) for array in arrays]
+        rest = [array[: buffer - filled] for array in arrays]
+        for held, array in zip(pool, rest, strict=True):
+            held[filled : filled + len(array)] = array
+        begin = len(rest[0])
+        filled += begin
+        for start in range(begin, len(arrays[0]), buffer):
+            incoming = [array[start : start + buffer] for array in arrays]
+            drawn = rng.choice(buffer, len(incoming[0]), replace=False)
+            yield tf.nest.pack_sequence_as(structure, [held[drawn] for held in pool])
+            for held, array in zip(pool, incoming, strict=True):
+                held[drawn] = array
+    if filled:
+        order = rng.permutation(filled)
+        for start in range(0, filled, CHUNK_ROWS):
+            part = order[start : start + CHUNK_ROWS]
+            yield tf.nest.pack_sequence_as(structure, [held[part] for held in pool])
 
 
 def _encode(

@@ -28,6 +28,9 @@ CHUNK_ROWS = 65_536
 RECORD_FRAME = 16
 """Bytes around each record of a TFRecord file: its length and two checksums."""
 
+EXAMPLES_FOR_TYPES = 1000
+"""Examples of a chunk in which each column should have a value once, to be parsed fast."""
+
 FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .tfrecord, .tfrecord.gz"
 
 
@@ -244,7 +247,10 @@ def _read_tfrecord(
         if size == 0:
             raise DataError(f"{where}: the file is empty")
         for batch in records.batch(CHUNK_ROWS).as_numpy_iterator():
-            yield Chunk(_table_of_examples(batch, columns, separators, where), where)
+            table = _parsed_at_once(batch, columns, separators)
+            if table is None:
+                table = _table_of_examples(batch, columns, separators, where)
+            yield Chunk(table, where)
             read += sum(RECORD_FRAME + len(record) for record in batch)
         if read < size:  # TensorFlow takes a cut within a record's header for the end of the file.
             raise EOFError(f"the last {size - read} bytes are no record")
@@ -258,6 +264,48 @@ def _uncompressed_size(path: pathlib.Path) -> int:
         return path.stat().st_size
     with gzip.open(path) as file:
         return file.seek(0, os.SEEK_END)
+
+
+def _parsed_at_once(
+    batch: np.ndarray, columns: list[str], separators: Mapping[str, str]
+) -> pa.Table | None:
+    """What `_table_of_examples` gives, many times faster; `None` where that has to look closer.
+
+    The types are those of the first examples. It has to look closer where later ones differ, where
+    a text may have to be split, and where something is wrong and an error has to tell what.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    types = {"bytes_list": tf.string, "float_list": tf.float32, "int64_list": tf.int64}
+    kinds: dict[str, str] = {}
+    try:
+        for serialized in batch[:EXAMPLES_FOR_TYPES]:
+            example = tf.train.Example.FromString(serialized).features.feature
+            found = {name: example[name].WhichOneof("kind") for name in columns if name in example}
+            kinds |= {name: kind for name, kind in found.items() if kind}
+            if len(kinds) == len(columns):
+                break
+    except DecodeError:
+        return None
+    if not columns or len(kinds) < len(columns) or separators.keys() & kinds:
+        return None
+    features = {name: tf.io.RaggedFeature(types[kind]) for name, kind in kinds.items()}
+    try:
+        parsed = tf.io.parse_example(batch, features)
+    except tf.errors.InvalidArgumentError:
+        return None
+    arrays = {}
+    for name, ragged in parsed.items():
+        values, offsets = ragged.flat_values.numpy(), ragged.row_splits.numpy()
+        lengths = np.diff(offsets)
+        if lengths.max() > 1:
+            return None
+        values = values.astype(np.float64) if values.dtype == np.float32 else values
+        present = lengths > 0
+        taken = np.where(present, offsets[:-1], 0)
+        arrays[name] = pa.array(values).take(pa.array(taken, mask=~present))
+    return pa.table({name: arrays[name] for name in columns})
 
 
 def _table_of_examples(

@@ -13,9 +13,11 @@ from mptrec_tf.training.saved_embeddings import (
 )
 from mptrec_tf.training.stages import pretrain, prompt_tune, stage1_data, stage2_data
 from mptrec_tf.training.warm_start import WarmStart, keep_bins, warm_start
+from mptrec_tf.training.workers import MultiWorkerStrategy
 
 __all__ = [
     "CachedRows",
+    "MultiWorkerStrategy",
     "PeriodicAssignment",
     "ResumableEarlyStopping",
     "SavedEmbeddings",

@@ -11,6 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.errors import ModelError
+from mptrec_tf.training.workers import (
+    is_chief,
+    number_of_workers,
+    sum_of_workers,
+    wait_for_workers,
+)
 
 STATE = "state.json"
 
@@ -28,6 +34,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
     dropout and shuffle were: given the dataset, a resumed training learns, to the bit, what an
     undisturbed one would have learned (not with the adversarial form `"periodic"`, which assigns
     the tasks anew).
+
+    With several workers the chief writes, and all read: the directory is on a disk that they share.
 
     Args:
         directory: Where the state is kept.
@@ -76,11 +84,9 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         return self.epochs[self.best_epoch][self.monitor]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        state_file = self.directory / STATE
-        if not state_file.is_file():
+        state = self._read()
+        if state is None:
             return
-        state = json.loads(state_file.read_text())
         if state["identity"] != self.identity:
             raise ModelError(
                 f"{self.directory} holds the training of another configuration or other rows; "
@@ -88,7 +94,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             )
         self.epochs, self.best_epoch = state["epochs"], state["best_epoch"]
         self.stopped = state["stopped"]
-        self.model.optimizer.build(self.model.trainable_variables)
+        with self.model.distribute_strategy.scope():
+            self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self.directory / state["last"])
         for generator, value in zip(_generators(self.model), state["generators"], strict=True):
             generator.assign(value)
@@ -115,13 +122,37 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         if improved:
             self.best_epoch = epoch
         self.stopped = epoch - self.best_epoch >= self.patience
-        self._save(epoch)
+        if is_chief(self.model.distribute_strategy):
+            self._save(epoch)
         self.model.stop_training = self.model.stop_training or self.stopped
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.model._initial_epoch = 0
+        wait_for_workers(
+            self.model.distribute_strategy
+        )  # until the chief has written the last epoch
         if self.epochs:
             self.model.load_weights(self.directory / _weights_name(self.best_epoch))
+
+    def _read(self) -> dict[str, Any] | None:
+        """The state on disk, if there is one; all workers must see the same."""
+        strategy = self.model.distribute_strategy
+        if tf.distribute.has_strategy() and number_of_workers(strategy.cluster_resolver) > 1:
+            # There saving makes variables, for which the chief would wait for the others.
+            raise ModelError("make the model under strategy.scope(), and call fit outside of it")
+        if is_chief(strategy):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        wait_for_workers(strategy)
+        file = self.directory / STATE
+        state = json.loads(file.read_text()) if file.is_file() else None
+        done = len(state["epochs"]) if state else 0
+        everyone = sum_of_workers(strategy, done)
+        if not self.directory.is_dir() or everyone != done * strategy.num_replicas_in_sync:
+            raise ModelError(
+                f"{self.directory} is not the same on every worker (here it holds {done} epochs); "
+                "give a directory on a disk that all workers share"
+            )
+        return state
 
     def _save(self, epoch: int) -> None:
         last = self.directory / _weights_name(epoch)

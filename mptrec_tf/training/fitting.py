@@ -1,5 +1,6 @@
 """One training of one stage: its data, what it watches, its optimizer, its fit."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from mptrec_tf.training.assignment import PeriodicAssignment
 from mptrec_tf.training.cache import CachedRows, cache_rows, where_to_cache
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 from mptrec_tf.training.warm_start import WarmStart
+from mptrec_tf.training.workers import chief_first, number_of_workers
 
 EVALUATION_BATCH = 4096
 CACHE = "representations"
@@ -121,12 +123,13 @@ def fit_stage(
     """Compiles and trains a model with early stopping; goes on where an earlier call was cut off.
 
     In stage 2 the representations are computed once, where `cache` allows, see `with_cache`.
+    With several workers, XLA and several steps in one call are left out: neither works there.
 
     Args:
         model: A model of stage 1, or one to which the task of stage 2 was just added.
         training: How it is trained.
         data: The rows.
-        directory: Where the state of the training is kept.
+        directory: Where the state of the training is kept; all workers need the same.
         identity: What is trained, as plain data, beyond training, rows and seed.
         cache: As in `Stage2Config`; files are in `representations` of the directory. Defaults to
             `"auto"`.
@@ -141,7 +144,11 @@ def fit_stage(
     """
     objective = objective_of(training, data.tasks)
     directory = pathlib.Path(directory)
-    data = with_cache(model, data, cache, directory / CACHE, cache_dtype, progress=bool(verbose))
+    strategy = model.distribute_strategy
+    with chief_first(strategy) if cache in ("auto", "disk") else contextlib.nullcontext():
+        data = with_cache(
+            model, data, cache, directory / CACHE, cache_dtype, progress=bool(verbose)
+        )
     periodic = (
         model.tuned_task is None
         and model.adversary is not None
@@ -150,11 +157,13 @@ def fit_stage(
     train = data.train.batches(
         training.batch_size, shuffle=True, seed=seed, with_example_ids=periodic
     )
-    model.compile(
-        optimizer_for(training, int(train.cardinality()) * training.epochs),
-        jit_compile=training.jit_compile,
-        steps_per_execution=training.steps_per_execution,
-    )
+    alone = number_of_workers(strategy.cluster_resolver) == 1
+    with strategy.scope():
+        model.compile(
+            optimizer_for(training, int(train.cardinality()) * training.epochs),
+            jit_compile=training.jit_compile and alone,
+            steps_per_execution=training.steps_per_execution if alone else 1,
+        )
     checkpoint = ResumableEarlyStopping(
         directory,
         *objective,

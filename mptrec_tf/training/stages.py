@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from mptrec_tf.config import Config, Sources
 from mptrec_tf.data import FeatureEncoder, check_same_features
@@ -18,6 +19,7 @@ from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import StageData, Trained, fit_stage, objective_of
 from mptrec_tf.training.warm_start import check_architecture, keep_bins, warm_start
+from mptrec_tf.training.workers import is_chief
 
 STAGE1_FILE = "stage1.keras"
 MODEL_FILE = "model.keras"
@@ -31,10 +33,11 @@ def pretrain(
     earlier: MPTRec | str | os.PathLike[str] | None = None,
     seed: int = 0,
     verbose: int | str = "auto",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Trained:
     """Stage 1: learns the encoding, trains the tasks of `config.stage1`, writes `stage1.keras`.
 
-    A run that was cut off goes on after its last finished epoch.
+    A run that was cut off goes on after its last finished epoch. Of several workers, one writes.
 
     Args:
         config: The configuration.
@@ -45,6 +48,8 @@ def pretrain(
             numeric features that are defined as before are kept. Defaults to `None`.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
+        strategy: What the model is trained with, such as a `MultiWorkerStrategy`. Defaults to
+            `None`, the default strategy.
 
     Returns:
         The trained model and its history.
@@ -61,12 +66,13 @@ def pretrain(
     if earlier is not None:
         check_architecture(dataclasses.asdict(config.stage1.model), earlier)
     data = stage1_data(config, sources, earlier=earlier, progress=bool(verbose))
-    model = stage1_model(config, data.encoder, seed)
     taken = None
-    if earlier is not None:
-        taken = warm_start(model, earlier)
-        if verbose:
-            print(taken)
+    with (strategy or tf.distribute.get_strategy()).scope():
+        model = stage1_model(config, data.encoder, seed)
+        if earlier is not None:
+            taken = warm_start(model, earlier)
+    if taken is not None and verbose:
+        print(taken)
     trained = fit_stage(
         model,
         config.stage1.training,
@@ -76,7 +82,8 @@ def pretrain(
         seed=seed,
         verbose=verbose,
     )
-    save_model(trained.model, directory / STAGE1_FILE)
+    if is_chief(trained.model.distribute_strategy):
+        save_model(trained.model, directory / STAGE1_FILE)
     return trained._replace(warm_start=taken)
 
 
@@ -127,7 +134,8 @@ def prompt_tune(
         seed=seed,
         verbose=verbose,
     )
-    save_model(trained.model, directory / MODEL_FILE)
+    if is_chief(trained.model.distribute_strategy):
+        save_model(trained.model, directory / MODEL_FILE)
     return trained
 
 

@@ -31,7 +31,7 @@ from mptrec_tf.training.stages import (
 )
 from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
 from pipelines.components.preprocessing import read_encoder
-from pipelines.examples import parse_encoded, read_records
+from pipelines.examples import COMPRESSION, parse_encoded, read_records
 from pipelines.layout import MODEL_FILE, TRAINING_FILE
 
 
@@ -290,7 +290,7 @@ class StreamedExamples:
         """
         if with_example_ids:
             raise ValueError(f"{EXAMPLE_ID} needs the rows in memory, not data.stream")
-        records = read_records(self._files).unbatch()
+        records = tf.data.TFRecordDataset(self._files, COMPRESSION)
         if shuffle:
             records = records.shuffle(SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
         dataset = records.batch(batch_size).map(

@@ -16,7 +16,7 @@ from mptrec_tf import (
     make_dataset,
 )
 from mptrec_tf.data import dataset_of_arrays, readers
-from mptrec_tf.data.datasets import encode_rows, read_through, summarize
+from mptrec_tf.data.datasets import encode_rows, mixed, read_through, summarize
 
 SIZE = 23
 RNG = np.random.default_rng(0)
@@ -197,3 +197,42 @@ def test_rows_are_told_apart_however_they_are_cut(encoder):
         other = copy.deepcopy(whole)
         other[part][name][-1] += 1
         assert summarize([other]).digest != summarize([whole]).digest
+
+
+def chunks_of(sizes):
+    starts = np.cumsum([0, *sizes])
+    for begin, end in itertools.pairwise(starts):
+        rows = np.arange(begin, end)
+        yield ({"row": rows, "pair": np.stack([rows, -rows], axis=1)}, {"label": rows * 2.0})
+
+
+@pytest.mark.parametrize("buffer", [1, 3, 10, 50, 1000])
+@pytest.mark.parametrize("sizes", [(40, 40, 20), (7,) * 15, (100,), (1, 99)])
+def test_mixed_rows_come_once_whole_and_no_earlier_than_the_buffer_allows(sizes, buffer):
+    parts = list(mixed(chunks_of(sizes), buffer, np.random.default_rng(0)))
+    x, y = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    row = x["row"]
+    assert sorted(row) == list(range(sum(sizes)))
+    assert all(row <= np.arange(len(row)) + buffer)
+    np.testing.assert_array_equal(x["pair"], np.stack([row, -row], axis=1))
+    np.testing.assert_array_equal(y["label"], row * 2.0)
+    assert (row.tolist() == sorted(row)) == (buffer == 1)
+
+
+def test_mixing_draws_any_row_of_the_buffer_alike():
+    """The row that leaves first: each of the four that the buffer holds, a quarter of the time."""
+    rng = np.random.default_rng(1)
+    first = [next(mixed(chunks_of([4, 1]), 4, rng))[0]["row"][0] for _ in range(4000)]
+    counts = np.bincount(first, minlength=4)
+    assert counts.sum() == 4000
+    assert abs(counts - 1000).max() < 120  # more than four standard deviations
+
+
+def test_an_iteration_that_is_not_read_counts_as_an_epoch(encoder):
+    """A training that goes on after a stop skips the epochs before it so."""
+    read = make_dataset(ROWS, encoder, shuffle=True, stream=True)
+    skipped = make_dataset(ROWS, encoder, shuffle=True, stream=True)
+    epochs = [numbers(read) for _ in range(3)]
+    iter(skipped)
+    iter(skipped)
+    assert numbers(skipped) == epochs[2]

@@ -262,6 +262,40 @@ def test_a_tfrecord_column_may_be_absent_from_some_rows(tmp_path):
     assert read(path, [NumericFeature("a"), NumericFeature("b")]).to_pydict() == expected
 
 
+def test_examples_parsed_at_once_are_as_those_parsed_one_by_one():
+    rows = [
+        {"n": [1.5], "t": [b"a"], "i": [7]},
+        {"n": [], "t": [b""]},
+        {"t": ["ü".encode()], "i": [-1]},
+        {},
+        {"n": [float("inf")], "i": [2**40]},
+    ]
+    lists = {
+        "n": lambda values: tf.train.Feature(float_list=tf.train.FloatList(value=values)),
+        "t": lambda values: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
+        "i": lambda values: tf.train.Feature(int64_list=tf.train.Int64List(value=values)),
+    }
+
+    def serialized(rows):
+        for row in rows:
+            cells = {name: lists[name](values) for name, values in row.items()}
+            yield tf.train.Example(features=tf.train.Features(feature=cells)).SerializeToString()
+
+    for part in (rows, rows[::-1]):
+        batch = np.array(list(serialized(part)), object)
+        columns = ["t", "n", "i"]
+        at_once = readers._parsed_at_once(batch, columns, {})
+        assert at_once.equals(readers._table_of_examples(batch, columns, {}, ""))
+        assert at_once.column_names == columns
+    assert readers._parsed_at_once(batch, ["t", "never"], {}) is None
+    assert readers._parsed_at_once(batch, ["t"], {"t": "|"}) is None
+    several = np.array([*batch, *serialized([{"n": [1.0, 2.0]}])], object)
+    assert readers._parsed_at_once(several, columns, {}) is None
+    other = tf.train.Example(features=tf.train.Features(feature={"n": lists["i"]([1])}))
+    mixed = np.array([*batch, other.SerializeToString()], object)
+    assert readers._parsed_at_once(mixed, columns, {}) is None
+
+
 @pytest.mark.parametrize("source", ["none.csv", pathlib.Path("none.parquet"), ["none*.csv"]])
 def test_a_file_that_is_not_there_is_named(source):
     with pytest.raises(DataError, match=r"none.*: no such file"):
