@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.workers import BENCHMARKS
 from mptrec_tf.evaluation.plots import COLORS, GREY, STYLE
@@ -137,14 +138,14 @@ def held_by(contenders: dict[str, Any]) -> str:
             continue
         share = {key: figures["share"][key] for key in ("flops", "bandwidth")}
         nearest = max(share, key=share.__getitem__)
-        limit = {"flops": "the matrix products", "bandwidth": "the memory"}[nearest]
+        limit = {"flops": "matrix products", "bandwidth": "memory traffic"}[nearest]
         rest = (
-            f"{limit} hold it"
+            f"what holds it is {limit}"
             if share[nearest] >= 0.5
-            else f"{limit} come nearest; most of the time goes into what is not counted: "
-            "element-wise work, the optimizer, input and the start of each step"
+            else f"{limit} comes first, but most of the time goes into what is not counted: "
+            "element-wise work, optimizer, metrics, input and the start of each operation"
         )
-        sentences.append(f"{name.capitalize()} is at {share[nearest]:.0%} of its limit: {rest}.")
+        sentences.append(f"{name.capitalize()}, uses {share[nearest]:.0%} of its limit: {rest}.")
     return " ".join(sentences)
 
 
@@ -236,6 +237,7 @@ def throughput_plot(speed: dict[str, Any], path: pathlib.Path) -> None:
         axes.set_xticks(range(len(names)), [label_of(name) for name in names])
         axes.set_title(f"Stage {stage}, examples a second")
         axes.grid(axis="x", visible=False)
+        axes.set_axisbelow(True)
         axes.yaxis.set_major_formatter("{x:,.0f}")
     handle = mpl.lines.Line2D([], [], color=COLORS[2], linewidth=2)
     figure.legend([handle], ["the machine's limit for that way"], loc="outside lower center")
@@ -279,6 +281,7 @@ def tasks_plot(many: dict[str, Any], path: pathlib.Path) -> None:
     serving.legend()
     for axes in (training, serving):
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, metadata={"Date": None})
 
 

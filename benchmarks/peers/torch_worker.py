@@ -24,6 +24,7 @@ from peers.mptrec_torch import Settings, Stage1, Stage2, reversal_strength
 TRIAL_SECONDS = 3.0
 """How long each form is tried once it is warm."""
 TRIAL_STEPS = 25
+PRODUCT = 1024
 TOLERANCE = 1e-4
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -209,21 +210,25 @@ PARAMETERS = {
 """What `stage1.npz` and `stage2.npz` call a parameter, where it is not its own name."""
 
 
-def forms() -> list[Form]:
-    """The forms that are tried."""
-    threads = sorted({1, os.cpu_count() or 1}, reverse=True)
-    tried = [Form(*f, "fused") for f in itertools.product((False, True), threads, (True, False))]
-    return [*tried, Form(False, threads[0], True, "foreach")]
-
-
 def choose(directory: pathlib.Path, stage: int, data: Data, batch: int) -> dict[Form, float]:
-    """Examples per second of every form on tensors in memory."""
-    rates = {}
-    for form in forms():
+    """Examples per second of the forms that are tried, on tensors in memory.
+
+    All forms without compilation, then compilation with the number of threads of the best.
+    """
+    rates: dict[Form, float] = {}
+
+    def attempt(form: Form) -> None:
         training = Training(directory, stage, form)
         training.check(data.first(batch))
         rates[form] = _rate(training, data, batch)
         print(form, f"{rates[form]:,.0f} examples/s", file=sys.stderr, flush=True)
+
+    for threads, batched in itertools.product(sorted({1, os.cpu_count() or 1}), (True, False)):
+        attempt(Form(False, threads, batched, "fused"))
+    best = max(rates, key=rates.__getitem__)
+    attempt(best._replace(adam="foreach"))
+    for batched in (True, False):
+        attempt(best._replace(compiled=True, batched=batched))
     return rates
 
 
@@ -251,6 +256,18 @@ def _rate(training: Training, data: Data, batch: int) -> float:
     return best
 
 
+def matrix_product_flops() -> float:
+    """Operations a second of a float32 product of two square matrices, the best of many tries."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    left, right = torch.ones(PRODUCT, PRODUCT), torch.ones(PRODUCT, PRODUCT)
+    best, begun = float("inf"), time.perf_counter()
+    while time.perf_counter() - begun < TRIAL_SECONDS:
+        start = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - start)
+    return 2 * PRODUCT**3 / best
+
+
 def main() -> None:
     """Chooses, warms up, then repeats epochs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -264,12 +281,13 @@ def main() -> None:
     data = Data(args.data, args.stage)
     batch = json.loads((args.data / "settings.json").read_text())["batch"]
     rates: dict[Form, float] = {}
+    flops = matrix_product_flops()
     if args.form is None:
         rates = choose(args.data, args.stage, data, batch)
     form = Form.parse(args.form) if args.form else max(rates, key=rates.__getitem__)
     training = Training(args.data, args.stage, form)
     training.check(data.first(batch))
-    chosen: dict[str, object] = {"form": str(form), "torch": torch.__version__}
+    chosen: dict[str, object] = {"form": str(form), "torch": torch.__version__, "flops": flops}
     chosen["rates"] = {str(form): round(rate) for form, rate in rates.items()}
     epoch = functools.partial(data.slices, batch)
     if args.input == "rows":
