@@ -18,7 +18,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -45,8 +45,7 @@ def main() -> None:
     runs = []
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as directory:
-            runs.append(measure(config, sources, pathlib.Path(directory), seed))
-        say(f"seed {seed}: {json.dumps(runs[-1])}")
+            runs.append(measure(config, sources, pathlib.Path(directory), seed, say))
     results = {
         "joint_over_prompt_tuning": spread(
             [run["joint"]["seconds"] / run["prompt_tuning"]["seconds"] for run in runs]
@@ -59,7 +58,9 @@ def main() -> None:
     print(f"{results['joint_over_prompt_tuning']}, written to {path}")
 
 
-def measure(config: Config, sources: Sources, directory: pathlib.Path, seed: int) -> dict:
+def measure(
+    config: Config, sources: Sources, directory: pathlib.Path, seed: int, say: Callable[[str], None]
+) -> dict:
     """Both ways to the new task with one seed.
 
     Args:
@@ -67,13 +68,17 @@ def measure(config: Config, sources: Sources, directory: pathlib.Path, seed: int
         sources: Its rows.
         directory: Where the models and the states of the trainings are written.
         seed: The seed.
+        say: Gets a line for each step.
     """
+    say(f"seed {seed}: stage 1, not counted")
     model = pretrain(config, sources, directory / "old", seed=seed, verbose=0).model
+    say(f"seed {seed}: prompt tuning of {NEW_TASK}")
     begun = time.perf_counter()
     tuned = prompt_tune(config, model, NEW_TASK, sources, directory / "new", seed=seed, verbose=0)
     tuned_wall = time.perf_counter() - begun
     together = dataclasses.replace(config.stage1, tasks=(*config.stage1.tasks, NEW_TASK))
     joint_config = dataclasses.replace(config, stage1=together)
+    say(f"seed {seed}: joint retraining")
     begun = time.perf_counter()
     joint = pretrain(joint_config, sources, directory / "joint", seed=seed, verbose=0)
     joint_wall = time.perf_counter() - begun

@@ -8,6 +8,7 @@ Each part is replaced where there is a newer measurement and stays as it is wher
 import argparse
 import json
 import pathlib
+import statistics
 from typing import Any
 
 import matplotlib as mpl
@@ -127,6 +128,26 @@ def speed_section(speed: dict[str, Any]) -> list[str]:
             f"{share['bandwidth']:.0%} | {share['limit']:,.0f} |"
         )
     lines += ["", held_by(limits["contenders"])]
+    return [*lines, *vocabulary_table(speed["vocabulary"])]
+
+
+def vocabulary_table(vocabulary: dict[str, Any]) -> list[str]:
+    """Step times of `large_vocabulary.py`, by variant and number of ids."""
+    sizes = vocabulary["ids"]
+    names = " | ".join(f"{number:,} ids" for number in sizes.values())
+    lines = [
+        "",
+        "### Large vocabularies",
+        "",
+        f"Milliseconds a step, median; batch {vocabulary['batch']:,}, synthetic ids that follow "
+        "Zipf's law (`benchmarks/large_vocabulary.py`).",
+        "",
+        f"| variant | {names} |",
+        "| --- |" + " --- |" * len(sizes),
+    ]
+    for variant, seconds in vocabulary["seconds"].items():
+        cells = [f"{1e3 * statistics.median(seconds[size]):.1f}" for size in sizes]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
     return lines
 
 

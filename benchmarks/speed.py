@@ -35,7 +35,10 @@ from harness.workers import (
 ROOT = BENCHMARKS.parent
 OURS = [sys.executable, str(BENCHMARKS / "harness/mptrec_worker.py")]
 PEAKS = [sys.executable, str(BENCHMARKS / "harness/peaks.py")]
-VOCABULARY = "import json, large_vocabulary as b; print(json.dumps(b.measure()))"
+VOCABULARY = """
+import json, sys, large_vocabulary
+print(json.dumps(large_vocabulary.measure(int(sys.argv[1]), sys.argv[2])))
+"""
 
 Say = Callable[[str], None]
 
@@ -86,7 +89,8 @@ def measure(args: argparse.Namespace, say: Say) -> dict:
             for process in contenders:
                 process.close()
     say("ids: 10 thousand against 10 million")
-    vocabulary = json.loads(run_once("large_vocabulary.py", [sys.executable, "-c", VOCABULARY]))
+    command = [sys.executable, "-c", VOCABULARY, str(args.repetitions), str(args.torch)]
+    vocabulary = json.loads(run_once("large_vocabulary.py", command).splitlines()[-1])
     say("the machine's limits")
     peaks = json.loads(run_once("peaks.py", PEAKS))["ready"]
     peaks["flops"] = max(peaks["flops"], chosen["torch, stage 1"]["flops"])
