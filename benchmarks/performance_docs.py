@@ -163,7 +163,7 @@ def held_by(contenders: dict[str, Any]) -> str:
         rest = (
             f"what holds it is {limit}"
             if share[nearest] >= 0.5
-            else f"{limit} comes first, but most of the time goes into what is not counted: "
+            else f"that of {limit} is nearest, but most of the time goes into what is not counted: "
             "element-wise work, optimizer, metrics, input and the start of each operation"
         )
         sentences.append(f"{name.capitalize()}, uses {share[nearest]:.0%} of its limit: {rest}.")
