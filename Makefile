@@ -3,11 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TORCH_VENV := .venv-torch
+TORCH_READY := $(TORCH_VENV)/.ready
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-fast test-slow test-pipelines pipeline-demo pipeline-demo-docs lint format
-.PHONY: ablation lock wheel clean help
+.PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks lock wheel clean help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -45,6 +47,18 @@ format: $(READY)  ## Format the code
 ablation: $(READY)  ## Every form of the adversarial part, several seeds (about 40 minutes)
 	$(BIN)/python benchmarks/adversarial_ablation.py
 
+bench-speed: $(READY) $(TORCH_READY)  ## Training speed against PyTorch, in turns (15 minutes)
+	$(BIN)/python benchmarks/speed.py --output runs/bench-speed
+
+bench-joint: $(READY)  ## A new task by prompt tuning against joint retraining (long)
+	$(BIN)/python benchmarks/joint_retraining.py --output runs/bench-speed
+
+bench-tasks: $(READY)  ## What a task costs, in training and serving
+	$(BIN)/python benchmarks/many_tasks.py --output runs/bench-speed
+
+bench-speed-docs: $(READY)  ## docs/performance.md from what these three measured last
+	$(BIN)/python benchmarks/performance_docs.py --results runs/bench-speed
+
 lock: $(READY)  ## Resolve the lock file anew; versions that still fit stay
 	$(BIN)/uv pip compile --quiet --override requirements/overrides.txt --generate-hashes \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
@@ -54,7 +68,7 @@ wheel: $(READY)  ## Build a wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:  ## Remove the environment and what runs wrote
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(TORCH_VENV) runs build dist
 
 # uv installs in half a minute what takes pip five; where it cannot reach the index, pip does it.
 $(READY): requirements/locked.txt requirements/uv.txt setup.py
@@ -64,4 +78,10 @@ $(READY): requirements/locked.txt requirements/uv.txt setup.py
 	  --require-hashes --requirement requirements/locked.txt \
 	  || $(BIN)/python -m pip install --no-deps --require-hashes --requirement requirements/locked.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# PyTorch, for comparison, is no part of the library's environment.
+$(TORCH_READY): requirements/torch.txt
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --requirement requirements/torch.txt
 	touch $@

@@ -1,0 +1,1 @@
+"""What benchmarks share: workers that take turns, the published run, costs and limits."""

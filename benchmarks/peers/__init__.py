@@ -1,0 +1,1 @@
+"""Other libraries doing the same work, each in an environment of its own."""
