@@ -9,7 +9,7 @@ TORCH_READY := $(TORCH_VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-fast test-slow test-pipelines pipeline-demo pipeline-demo-docs lint format
-.PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks lock wheel clean help
+.PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks bench-input lock wheel clean help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench-joint: $(READY)  ## A new task by prompt tuning against joint retraining (
 
 bench-tasks: $(READY)  ## What a task costs, in training and serving
 	$(BIN)/python benchmarks/many_tasks.py --output runs/bench-speed
+
+bench-input: $(READY)  ## Rows a second and memory of streamed input; docs/input_throughput.md
+	$(BIN)/python benchmarks/input_throughput.py
 
 bench-speed-docs: $(READY)  ## docs/performance.md from what these three measured last
 	$(BIN)/python benchmarks/performance_docs.py --results runs/bench-speed

@@ -205,7 +205,8 @@ class FeatureEmbedding(keras.layers.Layer):
             rows = _products(group, ops.cast(rows, self.compute_dtype))
             if training and self.l2:
                 squares = ops.sum(ops.square(ops.cast(rows, "float32")))
-                self.add_loss(self.l2 * squares / ops.cast(ops.shape(rows)[0], "float32"))
+                count = ops.maximum(ops.cast(ops.shape(rows)[0], "float32"), 1)
+                self.add_loss(self.l2 * squares / count)
             if in_order and not self.multivalued_sizes:
                 return ops.reshape(rows, (-1, self.output_dim))
             start = 0

@@ -60,7 +60,7 @@ class Adversary(keras.layers.Layer):
             )
             recognized = _cross_entropy(own, self.classifier(specific))
             log_odds = ops.log_softmax(self.classifier(shared, frozen=True))
-            return ops.mean(recognized) - alpha * ops.mean(log_odds)
+            return _mean(recognized) - alpha * _mean(log_odds)
         logits = self.classifier(self.reversal(shared, alpha=alpha))
         counts = ops.cast(assignment >= 0, "float32")
         losses = _cross_entropy(ops.maximum(assignment, 0), logits)
@@ -86,6 +86,11 @@ def assign_lowest_loss(losses: Any) -> Any:
     known = ops.logical_not(ops.isnan(losses))
     lowest = ops.argmin(ops.where(known, losses, np.inf), axis=-1)
     return ops.cast(ops.where(ops.any(known, axis=-1), lowest, -1), "int32")
+
+
+def _mean(values: Any) -> Any:
+    """The mean; 0 of no rows, as the last batch can leave for one of several replicas."""
+    return ops.sum(values) / ops.maximum(ops.cast(ops.size(values), values.dtype), 1)
 
 
 def _cross_entropy(classes: Any, logits: Any) -> Any:

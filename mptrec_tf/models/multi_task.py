@@ -17,6 +17,8 @@ from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
 from mptrec_tf.spec.parsing import dump, parse
 
+MANY_STEPS = 32
+
 
 class Outcome(NamedTuple):
     """What a step gives of its batch.
@@ -118,7 +120,7 @@ class MultiTaskModel(keras.Model):
         optimizer: Any = "adam",
         *,
         run_eagerly: bool = False,
-        steps_per_execution: int = 32,
+        steps_per_execution: int | None = None,
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
@@ -128,15 +130,19 @@ class MultiTaskModel(keras.Model):
             optimizer: A Keras optimizer or its name. Defaults to `"adam"`.
             run_eagerly: Whether to run without a graph, to debug. Defaults to `False`.
             steps_per_execution: Steps in one call of the graph; callbacks hear of batches that
-                often. Defaults to 32.
-            jit_compile: Whether to compile with XLA. Defaults to `"auto"`: where it is supported.
+                often. Defaults to `None`: 32, or 1 with several replicas or `run_eagerly`.
+            jit_compile: Whether to compile with XLA. Defaults to `"auto"`: where it is supported,
+                but not with several replicas.
             auto_scale_loss: Whether to scale the loss under `mixed_float16`. Defaults to `True`.
         """
+        one = self.distribute_strategy.num_replicas_in_sync == 1
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
+            # With several replicas Keras' loop over steps fails, and XLA lacks what joins them.
+            steps_per_execution=steps_per_execution
+            or (MANY_STEPS if one and not run_eagerly else 1),
+            jit_compile=jit_compile if one or jit_compile != "auto" else False,
             auto_scale_loss=auto_scale_loss,
         )
         self._compile_settings = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.spec import Task
@@ -38,6 +39,9 @@ def example_losses(task: Task, labels: Any, logits: Any) -> Any:
 def mean_loss(losses: Any, weights: Any = None) -> Any:
     """Weighted sum over the labelled examples, over their number; 0 where none has a label.
 
+    With several replicas the number is the mean over them, so that the mean of their losses is the
+    loss of the whole batch, however its labels are spread.
+
     Args:
         losses: float32 (B,), NaN for no label.
         weights: float32 (B,), or `None` for equal weights.
@@ -50,7 +54,10 @@ def mean_loss(losses: Any, weights: Any = None) -> Any:
     if weights is not None:
         losses *= weights
     count = ops.sum(ops.cast(known, "float32"))
-    return ops.sum(losses) / ops.maximum(count, 1.0)
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        count = replica.all_reduce(tf.distribute.ReduceOp.MEAN, count)
+    return ops.sum(losses) / ops.where(count > 0, count, 1.0)
 
 
 def prediction(task: Task, logits: Any) -> Any:

@@ -92,6 +92,8 @@ import mptrec_tf as mpt
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 rows = json.load(open(sys.argv[1]))
+# Few labels for one replica of a batch, many for the other one.
+rows["like"] = [v if i % 32 > 12 else float("nan") for i, v in enumerate(rows["like"])]
 click, like, buy = (mpt.Task(name, name) for name in ("click", "like", "buy"))
 features = [mpt.NumericFeature("age", bins=4), mpt.CategoricalFeature("city")]
 encoder = mpt.FeatureEncoder(features).adapt(rows)

@@ -156,7 +156,7 @@ def test_all_heads_take_one_parse_and_one_pass_of_the_backbone(loaded):
     predict = [t.name for t in loaded.signatures["serving_default"].outputs.values()]
     assert count(every, "ParseExampleV2") == 1
     # The embedding table is gathered once, each of the two expert layers is one product for all.
-    assert count(every, "GatherV2", of="embedding") == 1
+    assert count(every, "ResourceGather", of="embedding") == 1
     assert count(every, "MatMul", of="experts") == count(every, "Einsum", of="experts") == 1
     together = {node.name for node in operations(loaded.meta_graph, [*tensors, *predict])}
     assert together == {node.name for node in every}
