@@ -20,37 +20,29 @@ def can_run(model: keras.Model) -> bool:
 
 
 class MultiStep:
-    """Runs `steps_per_execution` steps of a `MultiTaskModel` in one call, as Keras calls it.
+    """Runs `steps_per_execution` training steps of a model in one call, as Keras calls it.
 
     Keras compiles one step with XLA and calls it in a loop, and each call costs as much as a small
     step: every variable is handed over, and results come back. Here the loop itself is compiled:
     weights and the optimizer's state stay where they are, and metrics are counted once for all
-    steps. What is learned is the same.
+    steps. What is learned is the same. The batches of a call are in memory together.
 
     Batches of one size run together. A batch of another size, as at the end of an epoch, runs by
     itself and without XLA, which would have to compile once more for it.
 
     Args:
-        model: The model.
-        step: Gives the `Outcome` of a batch.
-        names: Gives the names of the tasks that are in the outcome, from the labels of a batch.
-        single: What Keras would call, for anything that is not a `tf.data` iterator.
+        model: A `MultiTaskModel`.
+        fallback: What Keras would call, for anything that is not a `tf.data` iterator.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        step: Callable[[Any], Any],
-        names: Callable[[Any], list[str]],
-        single: Callable[[Any], dict[str, Any]],
-    ) -> None:
-        self._single = single
+    def __init__(self, model: Any, fallback: Callable[[Any], dict[str, Any]]) -> None:
+        self._fallback = fallback
         self._steps = steps = model.steps_per_execution
 
         @tf.function(jit_compile=True, autograph=False)
         def run(block: Any, count: tf.Tensor) -> dict[str, Any]:
             def one(number: tf.Tensor, outcomes: Any) -> tuple[tf.Tensor, Any]:
-                outcome = step(tf.nest.map_structure(lambda part: part[number], block))
+                outcome = model.learn(tf.nest.map_structure(lambda part: part[number], block))
                 return number + 1, tf.nest.map_structure(
                     lambda array, part: array.write(number, part), outcomes, outcome
                 )
@@ -58,13 +50,15 @@ class MultiStep:
             rows = tf.nest.flatten(block)[0].shape[1]
             outcomes = tf.nest.map_structure(
                 lambda shape: tf.TensorArray(tf.float32, steps, element_shape=shape),
-                model.outcome_shapes(names(block[1]), rows),
+                model.outcome_shapes(rows),
             )
             _, outcomes = tf.while_loop(lambda number, _: number < count, one, (0, outcomes))
             outcome = tf.nest.map_structure(lambda array: array.stack(), outcomes)
             done = tf.range(steps) < count
             _, y, weights = keras.utils.unpack_x_y_sample_weight(block)
-            y = {name: tf.where(done[:, None], labels, np.nan) for name, labels in y.items()}
+            y = tf.nest.map_structure(
+                lambda labels: tf.where(done[:, None], tf.cast(labels, tf.float32), np.nan), y
+            )
             joined = tf.nest.map_structure(
                 _joined, (y, weights or {}, outcome.logits, outcome.losses)
             )
@@ -72,7 +66,7 @@ class MultiStep:
 
         @tf.function(autograph=False)
         def alone(batch: Any) -> dict[str, Any]:
-            return model.counted(batch, step(batch))
+            return model.counted(batch, model.learn(batch))
 
         self._run, self._alone = run, alone
         self._collect = tf.function(
@@ -81,7 +75,7 @@ class MultiStep:
 
     def __call__(self, iterator: Any) -> dict[str, Any]:
         if not isinstance(iterator, tf.data.Iterator):
-            return self._single(iterator)
+            return self._fallback(iterator)
         done, logs = 0, dict[str, Any]()
         while done < self._steps:
             try:

@@ -52,7 +52,6 @@ class MultiTaskModel(keras.Model):
     """
 
     train_function: Any
-    test_function: Any
 
     def __init__(self, encoder: FeatureEncoder, tasks: Sequence[Task], **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
@@ -212,23 +211,10 @@ class MultiTaskModel(keras.Model):
             super().make_train_function(force)
             if can_run(self):
                 self.optimizer.build(self.trainable_variables)
-                self.train_function = MultiStep(
-                    self, self.learn, self._trained_names, self.train_function
-                )
-
-    def make_test_function(self, force: bool = False) -> None:
-        if force or self.test_function is None:
-            super().make_test_function(force)
-            if can_run(self):
-                self.test_function = MultiStep(
-                    self, self.judge, self._labelled_names, self.test_function
-                )
+                self.train_function = MultiStep(self, self.train_function)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         return self.counted(data, self.learn(data))
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        return self.counted(data, self.judge(data))
 
     def learn(self, data: Any) -> Outcome:
         """One optimizer step.
@@ -237,7 +223,7 @@ class MultiTaskModel(keras.Model):
             data: `(x, y)` or `(x, y, weights)`.
         """
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        self._require_labels(y, self._trained_names(y))
+        self._require_labels(y)
         with tf.GradientTape() as tape:
             outcome = self.training_outcome(x, y, weights or {})
             loss = outcome.loss
@@ -250,24 +236,23 @@ class MultiTaskModel(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return outcome._replace(loss=loss)
 
-    def judge(self, data: Any) -> Outcome:
-        """What the model makes of a batch, without learning from it.
-
-        Args:
-            data: `(x, y)` or `(x, y, weights)`.
-        """
+    def test_step(self, data: Any) -> dict[str, Any]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        return self._outcome(y, weights or {}, self.logits_of(x, self._labelled_names(y)))
+        names = [task.name for task in self.tasks if task.name in (y or {})]
+        if not names:
+            raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
+        outcome = self._outcome(y, weights or {}, self.logits_of(x, names))
+        return self.counted(data, outcome)
 
-    def outcome_shapes(self, names: Sequence[str], rows: int) -> Outcome:
-        """The shapes within an outcome, all float32.
+    def outcome_shapes(self, rows: int) -> Outcome:
+        """The shapes within what `learn` gives, all float32.
 
         Args:
-            names: The tasks in it.
             rows: Rows of the batch.
         """
-        logits = {name: tf.TensorShape((rows, self.task(name).num_outputs)) for name in names}
-        return Outcome(tf.TensorShape(()), logits, dict.fromkeys(names, tf.TensorShape((rows,))))
+        outputs = {task.name: task.num_outputs for task in self.trained_tasks}
+        logits = {name: tf.TensorShape((rows, count)) for name, count in outputs.items()}
+        return Outcome(tf.TensorShape(()), logits, dict.fromkeys(outputs, tf.TensorShape((rows,))))
 
     def counted(self, data: Any, outcome: Outcome) -> dict[str, Any]:
         """Counts the outcome of one step in the metrics, and gives their values so far.
@@ -306,15 +291,6 @@ class MultiTaskModel(keras.Model):
             metrics.update(name, labels, out, losses[name], (weights or {}).get(name))
         return metrics.results(logits)
 
-    def _trained_names(self, y: Any) -> list[str]:
-        return [task.name for task in self.trained_tasks]
-
-    def _labelled_names(self, y: Any) -> list[str]:
-        names = [task.name for task in self.tasks if task.name in (y or {})]
-        if not names:
-            raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
-        return names
-
     def _outcome(
         self, y: Mapping[str, Any], weights: Mapping[str, Any], logits: dict[str, Any]
     ) -> Outcome:
@@ -339,12 +315,13 @@ class MultiTaskModel(keras.Model):
             for name, values in labels.items():
                 check_labels(self.task(name), np.asarray(values, np.float32), "y")
 
-    def _require_labels(self, y: Any, names: Sequence[str]) -> None:
+    def _require_labels(self, y: Any) -> None:
+        names = [task.name for task in self.trained_tasks]
         given = list(y) if isinstance(y, Mapping) else type(y).__name__
         missing = [name for name in names if not isinstance(y, Mapping) or name not in y]
         if missing:
             raise ModelError(
-                f"y must be a dict with the labels of {list(names)} (NaN where a row has none); "
+                f"y must be a dict with the labels of {names} (NaN where a row has none); "
                 f"{missing} are missing. Received: {given}"
             )
 

@@ -68,7 +68,6 @@ def test_learns_and_counts_as_single_steps_do(make_model, in_batches, sizes, cal
     single, expected, _ = train(make_model, data, 1, jit_compile=False, validation_data=data)
 
     assert isinstance(model.train_function, MultiStep)
-    assert isinstance(model.test_function, MultiStep)
     assert not isinstance(single.train_function, MultiStep)
     assert heard == calls * 2
     assert int(model.optimizer.iterations) == int(single.optimizer.iterations) == 2 * len(sizes)
