@@ -61,9 +61,10 @@ def page(results: dict[str, Any]) -> str:
         "<!-- Made by `make bench-speed-docs` from performance.json. -->",
         "# Performance",
         "",
-        "All contenders of a comparison ran in one run and took turns, each in a process of its "
-        "own; a ratio is taken within a turn. Given are the median and, in brackets, the range "
-        "over the turns. The numbers are in [performance.json](performance.json).",
+        "All contenders of a comparison ran in one run and took turns; a turn is a process of its "
+        "own, a warm-up and a measured epoch. A ratio is taken within a turn. Given are the median "
+        "and, in brackets, the range over the turns. The numbers are in "
+        "[performance.json](performance.json).",
     ]
     if "speed" in results:
         lines += speed_section(results["speed"])

@@ -2,7 +2,7 @@
 
 The published run on Census-income (two tasks, then a third by prompt tuning), plain `fit`, against
 the same model in PyTorch (`peers/`), which proves before it is measured that it gives the same loss
-and gradients. Every contender is a process of its own and does one epoch when its turn comes. Also
+and gradients. A turn of a contender is a process of its own: a warm-up, then an epoch. Also
 the cost of a large vocabulary (`large_vocabulary.py`) and the machine's limits.
 
     make bench-speed
@@ -47,7 +47,7 @@ def main() -> None:
     """Measures and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", type=pathlib.Path, default=ROOT / ".venv-torch/bin/python")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--rows", type=int, help="at most so many rows, to try the harness")
     parser.add_argument("--form", help="PyTorch's form, instead of trying all")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "runs/bench-speed")
@@ -77,17 +77,10 @@ def measure(args: argparse.Namespace, say: Say) -> dict:
         limit = ["--rows", str(args.rows)] if args.rows else []
         run_once("preparing", [*OURS, "--prepare", name, *limit])
         settings = json.loads((data / "settings.json").read_text())
-        contenders = start(args, data, limit, say)
-        try:
-            # A process that has waited while others warmed up may have lost its memory.
-            say("a turn that does not count")
-            take_turns(contenders, 1, say)
-            say("taking turns, an epoch each")
-            turns = take_turns(contenders, args.repetitions, say)
-            chosen = {process.name: process.chosen for process in contenders}
-        finally:
-            for process in contenders:
-                process.close()
+        contenders, tried = commands(args, data, limit, say)
+        say("taking turns, an epoch each")
+        turns, chosen = take_turns(contenders, args.repetitions, say)
+        chosen = {name: said | tried.get(name, {}) for name, said in chosen.items()}
     say("ids: 10 thousand against 10 million")
     command = [sys.executable, "-c", VOCABULARY, str(args.repetitions), str(args.torch)]
     vocabulary = json.loads(run_once("large_vocabulary.py", command).splitlines()[-1])
@@ -115,35 +108,32 @@ def measure(args: argparse.Namespace, say: Say) -> dict:
     }
 
 
-def start(
+def commands(
     args: argparse.Namespace, data: pathlib.Path, limit: list[str], say: Say
-) -> list[Process]:
-    """All contenders, one warmed up after the other."""
-    contenders: list[Process] = []
+) -> tuple[dict[str, list[str]], dict[str, dict]]:
+    """The contenders, PyTorch in its fastest form of each stage; what was tried for that."""
     peer = [str(args.torch), str(BENCHMARKS / "peers/torch_worker.py"), "--data", str(data)]
-    form = ["--form", args.form] if args.form else []
-
-    def add(name: str, command: list[str]) -> dict:
-        say(f"warming up: {name}")
-        contenders.append(Process(name, command))
-        contenders[-1].wait_until_ready()
-        say(f"  {contenders[-1].chosen}")
-        return contenders[-1].chosen
-
-    try:
-        add("ours, stage 1", [*OURS, "--stage", "1", *limit])
-        fastest = add("torch, stage 1", [*peer, "--stage", "1", *form])["form"]
-        add(
-            "torch, stage 1, rows",
-            [*peer, "--stage", "1", "--input", "rows", "--form", fastest],
+    tried: dict[str, dict] = {}
+    for stage in (1, 2):
+        say(f"PyTorch's forms, stage {stage}")
+        process = Process(
+            f"torch, stage {stage}",
+            [*peer, "--stage", str(stage), *(["--form", args.form] if args.form else [])],
         )
-        add("ours, stage 2", [*OURS, "--stage", "2", *limit])
-        add("torch, stage 2", [*peer, "--stage", "2", *form])
-    except BaseException:
-        for process in contenders:
+        try:
+            process.wait_until_ready()
+        finally:
             process.close()
-        raise
-    return contenders
+        tried[process.name] = process.chosen
+        say(f"  {process.chosen}")
+    forms = [tried[f"torch, stage {stage}"]["form"] for stage in (1, 2)]
+    return {
+        "ours, stage 1": [*OURS, "--stage", "1", *limit],
+        "torch, stage 1": [*peer, "--stage", "1", "--form", forms[0]],
+        "torch, stage 1, rows": [*peer, "--stage", "1", "--input", "rows", "--form", forms[0]],
+        "ours, stage 2": [*OURS, "--stage", "2", *limit],
+        "torch, stage 2": [*peer, "--stage", "2", "--form", forms[1]],
+    }, tried
 
 
 def limits(settings: dict, peaks: dict, turns: dict[str, list[dict]]) -> dict:

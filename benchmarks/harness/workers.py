@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -91,26 +91,40 @@ class Process:
 
 
 def take_turns(
-    processes: Sequence[Process], repetitions: int, say: Callable[[str], None]
-) -> dict[str, list[dict]]:
-    """Every process does one repetition, then every process the next one.
+    contenders: Mapping[str, Sequence[str]], repetitions: int, say: Callable[[str], None]
+) -> tuple[dict[str, list[dict]], dict[str, dict]]:
+    """Every contender does one repetition, then every contender the next one.
+
+    Each repetition is a process of its own, which warms up right before it: from one that waits
+    while others work, a system may take memory away that is slow to come back.
 
     Args:
-        processes: They are warm, and only one works at a time.
+        contenders: Commands by name.
         repetitions: How many turns.
         say: Gets a line for each repetition.
 
     Returns:
-        By name, what `Process.repeat` gave.
+        By name, what `Process.repeat` gave in each turn; by name, what the worker said when it was
+        warm, in the last turn.
+
+    Raises:
+        WorkerError: If a worker ends before it is done.
     """
-    results: dict[str, list[dict]] = {process.name: [] for process in processes}
+    results: dict[str, list[dict]] = {name: [] for name in contenders}
+    chosen: dict[str, dict] = {}
     for turn in range(repetitions):
-        for process in processes:
-            result = process.repeat()
-            results[process.name].append(result)
+        for name, command in contenders.items():
+            process = Process(name, command)
+            try:
+                process.wait_until_ready()
+                chosen[name] = process.chosen
+                result = process.repeat()
+            finally:
+                process.close()
+            results[name].append(result)
             rate = result["examples"] / result["seconds"]
-            say(f"  {turn + 1}/{repetitions} {process.name}: {rate:,.0f} examples/s")
-    return results
+            say(f"  {turn + 1}/{repetitions} {name}: {rate:,.0f} examples/s")
+    return results, chosen
 
 
 def run_once(name: str, command: Sequence[str]) -> str:

@@ -30,15 +30,13 @@ def start(name: str, code: str) -> Process:
 
 
 def test_turns_and_ratios_pair_by_pair():
-    processes = [
-        start("slow", ECHO.replace("SECONDS", "2.0")),
-        start("fast", ECHO.replace("SECONDS", "0.5")),
-    ]
+    contenders = {
+        "slow": [sys.executable, "-c", ECHO.replace("SECONDS", "2.0")],
+        "fast": [sys.executable, "-c", ECHO.replace("SECONDS", "0.5")],
+    }
     said: list[str] = []
-    turns = take_turns(processes, 3, said.append)
-    for process in processes:
-        process.close()
-    assert [process.chosen for process in processes] == [{"form": "2.0"}, {"form": "0.5"}]
+    turns, chosen = take_turns(contenders, 3, said.append)
+    assert chosen == {"slow": {"form": "2.0"}, "fast": {"form": "0.5"}}
     assert turns["slow"] == [{"seconds": 2.0, "examples": 10}] * 3
     assert throughput_ratio(turns["fast"], turns["slow"]) == {"median": 4.0, "min": 4.0, "max": 4.0}
     assert [line.split(": ")[0].strip() for line in said[:3]] == [
