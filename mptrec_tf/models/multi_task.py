@@ -179,7 +179,8 @@ class MultiTaskModel(keras.Model):
         """Trains the tasks; see `keras.Model.fit`.
 
         Raises:
-            ModelError: If labels of a task that is trained are missing from `y`.
+            ModelError: If labels of a task that is trained are missing from `y`, or another worker
+                was lost.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
@@ -188,7 +189,16 @@ class MultiTaskModel(keras.Model):
             callbacks = [TrainingProgress(), *_as_list(callbacks)]
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
-        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+        try:
+            return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+        except tf.errors.OpError as error:
+            if "Collective" not in error.message:
+                raise
+            raise ModelError(
+                "another worker was lost, and none can train alone: start all of them again. With "
+                "ResumableEarlyStopping, as the commands have it, training goes on after the last "
+                "finished epoch"
+            ) from error
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`."""

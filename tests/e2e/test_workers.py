@@ -80,7 +80,8 @@ def test_a_killed_worker_costs_an_epoch_and_nothing_else(two, tmp_path):
     second.send_signal(signal.SIGKILL)
     printed, _ = first.communicate(timeout=120)  # it does not wait forever
     assert first.returncode != 0
-    assert "/job:worker/task:1" in printed
+    # `fit` names the loss, unless TensorFlow ends the process before the step fails.
+    assert "another worker was lost" in printed or "/job:worker/task:1" in printed
     second.communicate()
     assert not (tmp_path / "metrics.json").exists()
     epochs = [entry["val_mean_auc"] for entry in json.loads(state.read_text())["epochs"]]
