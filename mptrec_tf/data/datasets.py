@@ -158,24 +158,22 @@ def gathered_batches(
     Returns:
         A dataset of what `gather` gives.
     """
-    starts = tf.data.Dataset.range(0, rows, batch_size)
 
-    def numbers(start: tf.Tensor) -> tf.Tensor:
-        return tf.range(start, tf.minimum(start + batch_size, rows))
+    def cut(order: tf.Tensor) -> tf.data.Dataset:
+        starts = tf.data.Dataset.range(0, rows, batch_size)
+        return starts.map(lambda start: order[start : start + batch_size])
 
-    def permuted(start: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        # Position by position, so that no memory or time goes into shuffling all rows at once.
-        return tf.random.experimental.index_shuffle(numbers(start), epoch, rows - 1)
+    def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
+        numbers = tf.range(rows, dtype=tf.int64)
+        order = tf.random.experimental.stateless_shuffle(numbers, epoch)
+        return tf.data.Dataset.from_tensors(order).flat_map(cut)
 
     if shuffle:
-        epochs = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-        epoch = epochs.map(lambda drawn: tf.cast(drawn, tf.uint32)).batch(2, drop_remainder=True)
-        indices = epoch.take(1).flat_map(
-            lambda epoch: starts.map(lambda start: permuted(start, epoch))
-        )
-        indices = indices.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
+        count = -(-rows // batch_size)
+        indices = _epochs(seed).flat_map(shuffled)
+        indices = indices.apply(tf.data.experimental.assert_cardinality(count))
     else:
-        indices = starts.map(numbers)
+        indices = cut(tf.range(rows, dtype=tf.int64))
     batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 

@@ -1,5 +1,7 @@
 """Many steps as one XLA computation."""
 
+import itertools
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +29,8 @@ class MultiStep:
     weights and the optimizer's state stay where they are, and metrics are counted once for all
     steps. What is learned is the same. The batches of a call are in memory together.
 
-    Batches of one size run together. A batch of another size, as at the end of an epoch, runs by
-    itself and without XLA, which would have to compile once more for it.
+    Batches of the usual size run together. A batch of another size, as at the end of an epoch, runs
+    by itself and without XLA, which would have to compile once more for it.
 
     Args:
         model: A `MultiTaskModel`.
@@ -68,73 +70,49 @@ class MultiStep:
         def alone(batch: Any) -> dict[str, Any]:
             return model.counted(batch, model.learn(batch))
 
-        self._run, self._alone = run, alone
-        self._collect = tf.function(
-            lambda iterator, most: _collect(iterator, most, steps), autograph=False
-        )
+        @tf.function(autograph=False)
+        def pull(iterator: Any) -> tuple[list[tf.experimental.Optional], tf.Tensor]:
+            batches = [iterator.get_next_as_optional() for _ in range(steps)]
+            return batches, tf.stack([_rows(batch) for batch in batches])
+
+        @tf.function(autograph=False)
+        def stack(batches: list[tf.experimental.Optional]) -> Any:
+            values = [batch.get_value() for batch in batches]
+            return tf.nest.map_structure(lambda *parts: tf.stack(parts), *values)
+
+        self._run, self._alone, self._pull, self._stack = run, alone, pull, stack
+        self._usual: int | None = None
 
     def __call__(self, iterator: Any) -> dict[str, Any]:
         if not isinstance(iterator, tf.data.Iterator):
             return self._fallback(iterator)
-        done, logs = 0, dict[str, Any]()
-        while done < self._steps:
-            try:
-                block, count, other = self._collect(iterator, tf.constant(self._steps - done))
-            except tf.errors.OutOfRangeError:
-                if not logs:
-                    raise
-                break
-            logs = self._run(block, count)
-            done += int(count)
-            if other.has_value():
-                logs = self._alone(other.get_value())
-                done += 1
+        batches, rows = self._pull(iterator)
+        sizes = [int(size) for size in rows.numpy() if size >= 0]
+        if not sizes:
+            raise tf.errors.OutOfRangeError(None, None, "no batch is left")
+        most = statistics.mode(sizes)
+        if self._usual is None or sizes.count(most) > 1:
+            self._usual = most
+        logs = dict[str, Any]()
+        for size, group in itertools.groupby(zip(sizes, batches, strict=False), lambda b: b[0]):
+            same = [batch for _, batch in group]
+            if size == self._usual:
+                # Filled up with a batch that is not run.
+                filled = same + same[:1] * (self._steps - len(same))
+                logs = self._run(self._stack(filled), tf.constant(len(same)))
+            else:
+                for batch in same:
+                    logs = self._alone(batch.get_value())
         return logs
 
 
-def _collect(iterator: Any, most: tf.Tensor, steps: int) -> tuple[Any, tf.Tensor, Any]:
-    """The next batches of one size, stacked and filled up to `steps`; their number; the one after.
-
-    The one after, a `tf.experimental.Optional`, is a batch of another size where that is what ended
-    them.
-    """
-
-    def rows(batch: Any) -> tf.Tensor:
-        return tf.shape(tf.nest.flatten(batch)[0])[0]
-
-    first = iterator.get_next()
-    none = tf.experimental.Optional.empty(iterator.element_spec)
-    arrays = tf.nest.map_structure(
-        lambda part: tf.TensorArray(part.dtype, 1, dynamic_size=True).write(0, part), first
+def _rows(batch: tf.experimental.Optional) -> tf.Tensor:
+    """Rows of a batch, -1 for none."""
+    return tf.cond(
+        batch.has_value(),
+        lambda: tf.shape(tf.nest.flatten(batch.get_value())[0])[0],
+        lambda: tf.constant(-1),
     )
-
-    def following(count: tf.Tensor) -> Any:
-        return tf.cond(count < most, iterator.get_next_as_optional, lambda: none)
-
-    def fits(count: tf.Tensor, candidate: Any, arrays: Any) -> tf.Tensor:
-        return tf.cond(
-            candidate.has_value(),
-            lambda: rows(candidate.get_value()) == rows(first),
-            lambda: tf.constant(False),
-        )
-
-    def add(count: tf.Tensor, candidate: Any, arrays: Any) -> Any:
-        written = tf.nest.map_structure(
-            lambda array, part: array.write(count, part), arrays, candidate.get_value()
-        )
-        return count + 1, following(count + 1), written
-
-    one = tf.constant(1)
-    count, other, arrays = tf.while_loop(fits, add, (one, following(one), arrays))
-
-    def filled(array: tf.TensorArray) -> tf.Tensor:
-        stacked = array.stack()
-        padding = tf.concat(
-            [[[0, steps - count]], tf.zeros((tf.rank(stacked) - 1, 2), tf.int32)], axis=0
-        )
-        return tf.cond(count < steps, lambda: tf.pad(stacked, padding), lambda: stacked)
-
-    return tf.nest.map_structure(filled, arrays), count, other
 
 
 def _joined(part: tf.Tensor) -> tf.Tensor:
