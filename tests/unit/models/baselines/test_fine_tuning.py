@@ -22,12 +22,17 @@ KINDS = list(NEW_PARTS)
 def trained(request, make_baseline, arrays):
     """A model after stage 1, with its kind."""
     model = make_baseline(request.param, *STAGE1, expert_dropout=0.2)
-    model.fit(*arrays(*STAGE1), batch_size=96, verbose=0)
+    train(model, arrays, *STAGE1)
     return model, request.param
 
 
 def predict(model, x):
-    return model.predict(x, batch_size=96, verbose=0)
+    return {name: scores.numpy() for name, scores in model(x).items()}
+
+
+def train(model, arrays, *names):
+    model.train_on_batch(*arrays(*names))
+    model.count_epoch()
 
 
 def assert_same_bits(outputs, expected):
@@ -49,8 +54,8 @@ def test_older_tasks_do_not_change_by_one_bit(trained, arrays, tasks):
         assert {weight.path.split("/")[0] for weight in model.trainable_weights} == {name}
         assert_same_bits(predict(model, x), seen)
         before = [np.array(weight) for weight in model.trainable_weights]
-        history = model.fit(*arrays(name), batch_size=48, verbose=0).history
-        assert {f"{name}_loss", "loss"} <= set(history)
+        for _ in range(2):  # at first a ReLU can hold back a gradient
+            train(model, arrays, name)
         moved = zip(before, model.trainable_weights, strict=True)
         assert all(not np.array_equal(old, new) for old, new in moved)
         assert model.fingerprint(frozen_only=True) == fingerprint
@@ -84,15 +89,15 @@ def test_the_same_under_xla(make_baseline, arrays, tasks, kind):
 
 def test_tasks_are_tuned_again_and_dropped(make_baseline, arrays, tasks):
     model = make_baseline("mmoe", *STAGE1)
-    model.fit(*arrays(*STAGE1), batch_size=96, verbose=0)
+    train(model, arrays, *STAGE1)
     x, _ = arrays("click")
     for name in ("buy", "share"):
         model.add_task(tasks[name])
-        model.fit(*arrays(name), batch_size=96, verbose=0)
+        train(model, arrays, name)
     before = predict(model, x)
 
     model.tune_task("buy")
-    model.fit(*arrays("buy"), batch_size=96, verbose=0)
+    train(model, arrays, "buy")
     after = predict(model, x)
     assert not np.array_equal(after["buy"], before["buy"])
     assert_same_bits(after, {name: before[name] for name in (*STAGE1, "share")})
@@ -104,7 +109,7 @@ def test_tasks_are_tuned_again_and_dropped(make_baseline, arrays, tasks):
     assert model.tuned_task is None
     assert [task.name for task in model.trained_tasks] == list(STAGE1)
     fingerprint = model.fingerprint()
-    model.fit(*arrays(*STAGE1), batch_size=96, verbose=0)
+    train(model, arrays, *STAGE1)
     assert model.fingerprint() != fingerprint
 
 

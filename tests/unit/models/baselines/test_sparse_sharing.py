@@ -32,6 +32,7 @@ def test_pruning_takes_the_smallest_weights_of_each_layer(make_baseline):
 
 @pytest.fixture
 def model(make_baseline):
+    """A model whose weights move far in a step."""
     model = make_baseline(
         "sparse_sharing",
         "click",
