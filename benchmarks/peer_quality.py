@@ -100,10 +100,11 @@ def environment(name: str) -> pathlib.Path:
     wanted = (ROOT / "requirements/peers" / f"{name}.txt").read_text()
     if not ready.is_file() or ready.read_text() != wanted:
         print(f"{name}: making {directory}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
+        make = [sys.executable, "-m", "venv", "--clear", directory]
+        subprocess.run(make, check=True)  # noqa: S603
         file = ROOT / "requirements/peers" / f"{name}.txt"
         install = [python, "-m", "pip", "install", "--quiet", "--requirement", file]
-        subprocess.run(install, check=True)
+        subprocess.run(install, check=True)  # noqa: S603
         ready.write_text(wanted)
     return python
 
@@ -155,7 +156,7 @@ def run(
     adapter = ROOT / "benchmarks/peers/quality" / PEERS[name].adapter
     predictions = rows.with_name(f"{name}-{model}-{seed}.npz")
     options = ["--model", model, "--seed", str(seed), "--epochs", str(epochs)]
-    subprocess.run([python, adapter, rows, predictions, *options], check=True)
+    subprocess.run([python, adapter, rows, predictions, *options], check=True)  # noqa: S603
     with np.load(predictions) as file:
         found = dict(file)
     tasks = list(labels["test"])

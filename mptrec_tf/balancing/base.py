@@ -1,6 +1,6 @@
 """What every way of balancing tasks shares."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -62,7 +62,7 @@ class Balancing(keras.layers.Layer):
         """
         self.loss_weights = tf.constant(loss_weights, tf.float32)
         self._inverse_weights = tf.constant([1 / w if w else 0.0 for w in loss_weights])
-        self._places = TaskGradients.places(variables) if self.uses_gradients else None
+        self._places: Any = TaskGradients.places(variables) if self.uses_gradients else None
         self.build(len(loss_weights))
 
     def build(self, num_tasks: int) -> None:
@@ -72,12 +72,13 @@ class Balancing(keras.layers.Layer):
             num_tasks: `K`.
         """
 
-    def factors(self, losses: Any, gradients: TaskGradients | None) -> Any:
+    def factors(self, losses: Any, gradients: Any) -> Any:
         """How much each task counts in this step; also updates the state.
 
         Args:
             losses: `L_k`, float32 (K,), 0 for a task that is absent.
-            gradients: The gradients of the `L_k`, where `uses_gradients`.
+            gradients: The gradients of the `L_k`, a `TaskGradients`, where `uses_gradients`, else
+                `None`.
 
         Returns:
             float32 (K,): takes the place of `w_k`.
@@ -92,7 +93,7 @@ class Balancing(keras.layers.Layer):
             after: The same after the step, of the same rows under the same dropout.
         """
 
-    def losses_of(self, task_losses: Sequence[Any]) -> Any:
+    def losses_of(self, task_losses: Iterable[Any]) -> Any:
         """`L_k`, float32 (K,), without a gradient.
 
         Args:
@@ -122,7 +123,7 @@ class Balancing(keras.layers.Layer):
         """
         targets = [*task_losses, ops.convert_to_tensor(other, "float32")]
         scale = ops.convert_to_tensor(scale, "float32")
-        gradients = None
+        gradients: Any = None
         if self.uses_gradients:
             gradients = TaskGradients(
                 tape, task_losses, variables, scale, self._inverse_weights, self._places

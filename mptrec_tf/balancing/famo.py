@@ -53,7 +53,7 @@ class FAMO(Balancing):
         self.optimizer = keras.optimizers.Adam(self.learning_rate)
         self.optimizer.build([self.logits])
 
-    def factors(self, losses: Any, gradients: None = None) -> Any:
+    def factors(self, losses: Any, gradients: Any = None) -> Any:
         """See `Balancing.factors`."""
         present = ops.cast(losses > 0, "float32")
         shares = present * ops.softmax(tf.convert_to_tensor(self.logits)) / (losses + SMALL)

@@ -7,7 +7,6 @@ import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.balancing.base import Balancing
-from mptrec_tf.balancing.task_gradients import TaskGradients
 
 LOWEST = 1e-3
 
@@ -63,7 +62,7 @@ class GradNorm(Balancing):
         self.optimizer = keras.optimizers.Adam(self.learning_rate)
         self.optimizer.build([self.task_weights])
 
-    def factors(self, losses: Any, gradients: TaskGradients) -> Any:
+    def factors(self, losses: Any, gradients: Any) -> Any:
         """See `Balancing.factors`."""
         present = losses > 0
         weights, first = map(tf.convert_to_tensor, (self.task_weights, self.first_losses))

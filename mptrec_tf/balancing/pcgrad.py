@@ -7,7 +7,6 @@ import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.balancing.base import Balancing
-from mptrec_tf.balancing.task_gradients import TaskGradients
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
@@ -48,7 +47,7 @@ class PCGrad(Balancing):
             name="step", shape=(), initializer="zeros", dtype="int32", trainable=False
         )
 
-    def factors(self, losses: Any, gradients: TaskGradients) -> Any:
+    def factors(self, losses: Any, gradients: Any) -> Any:
         """See `Balancing.factors`."""
         count = losses.shape[0]
         seed = tf.stack([self.seed, tf.convert_to_tensor(self.step)])

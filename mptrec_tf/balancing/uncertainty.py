@@ -45,7 +45,7 @@ class Uncertainty(Balancing):
         self.optimizer = keras.optimizers.Adam(self.learning_rate)
         self.optimizer.build([self.log_variances])
 
-    def factors(self, losses: Any, gradients: None = None) -> Any:
+    def factors(self, losses: Any, gradients: Any = None) -> Any:
         """See `Balancing.factors`."""
         precisions = ops.exp(-tf.convert_to_tensor(self.log_variances))
         slopes = ops.where(losses > 0, 1.0 - precisions * losses, 0.0)
