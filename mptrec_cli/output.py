@@ -48,11 +48,11 @@ def note(text: str, quiet: bool) -> None:
         print(text, file=sys.stderr)
 
 
-def print_metrics(results: Metrics) -> None:
-    """Prints a row for each task, a column for each metric that any of them has."""
+def print_metrics(results: Metrics, of: str = "task") -> None:
+    """Prints a row for each task, or what else there is, a column for each metric that any has."""
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     rows = [[task, *(metrics.get(name) for name in names)] for task, metrics in results.items()]
-    print_table(["task", *names], rows)
+    print_table([of, *names], rows)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

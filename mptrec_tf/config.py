@@ -93,6 +93,9 @@ class TrainingConfig:
         patience: Epochs without a better validation metric before training stops. Defaults to 4.
         monitor: Metric that early stopping watches, such as `"income_auc"`. Defaults to `None`: the
             mean AUC of the binary tasks, or the loss where none is binary.
+        balancing: How much each task counts: `"uncertainty"`, `"gradnorm"`, `"pcgrad"` or `"famo"`,
+            see `mptrec_tf.balancing`. Defaults to `None`: each task's `loss_weight`. Has no effect
+            in stage 2, which trains one task.
         jit_compile: Whether to compile with XLA. Defaults to `True`.
         steps_per_execution: Steps in one call of the graph. Defaults to 32.
     """
@@ -106,6 +109,7 @@ class TrainingConfig:
     embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
     patience: Positive = 4
     monitor: str | None = None
+    balancing: Literal["uncertainty", "gradnorm", "pcgrad", "famo"] | None = None
     jit_compile: bool = True
     steps_per_execution: Positive = 32
 

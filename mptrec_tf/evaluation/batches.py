@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.data import FeatureEncoder, encode_labels, read_chunks
+from mptrec_tf.data.columns import as_strings
 from mptrec_tf.data.readers import Source
-from mptrec_tf.spec import Task
+from mptrec_tf.spec import CategoricalFeature, Task
 
 
 def encoded_batches(
@@ -27,6 +29,33 @@ def encoded_batches(
             rows = slice(start, start + batch_size)
             inputs, labels, weights = tf.nest.map_structure(lambda a, rows=rows: a[rows], arrays)
             yield tf.nest.map_structure(tf.constant, inputs), labels, weights
+
+
+def read_columns(source: Source, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns as texts, in the order of the rows.
+
+    Args:
+        source: A frame, a dict of columns, or files.
+        names: The columns.
+
+    Returns:
+        By column, object (rows,), `""` for an empty cell.
+
+    Raises:
+        DataError: If a column is missing, or holds neither text nor whole numbers.
+
+    Example:
+
+    >>> read_columns({"city": ["Rome", None], "age": [31, 45]}, ["city"])["city"].tolist()
+    ['Rome', '']
+    """
+    names = list(dict.fromkeys(names))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for chunk in read_chunks(source, [CategoricalFeature(name) for name in names]):
+        for name in names:
+            texts = as_strings(chunk.table.column(name), name, chunk.where)
+            parts[name].append(texts.fill_null("").to_numpy(zero_copy_only=False))
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 def graph(function: Callable[[Any], Any], inputs: dict[str, tf.Tensor]) -> Callable[[Any], Any]:

@@ -11,7 +11,9 @@ from mptrec_tf.data import read_chunks
 from mptrec_tf.data.labels import require_labels
 from mptrec_tf.data.readers import Source, describe
 from mptrec_tf.errors import DataError
-from mptrec_tf.evaluation.batches import encoded_batches, graph
+from mptrec_tf.evaluation.batches import encoded_batches, graph, read_columns
+from mptrec_tf.evaluation.calibration import Reliability, reliability
+from mptrec_tf.evaluation.grouped import grouped_auc
 from mptrec_tf.models import MPTRec
 from mptrec_tf.spec import Task
 
@@ -31,8 +33,13 @@ class Scored(NamedTuple):
     predictions: np.ndarray
     weights: np.ndarray | None = None
 
-    def metrics(self) -> dict[str, float]:
-        """The metrics of `evaluate` for this task."""
+    def metrics(self, groups: np.ndarray | None = None) -> dict[str, float]:
+        """The metrics of `evaluate` for this task.
+
+        Args:
+            groups: What each row's group is called, (rows,), for the grouped AUC of a binary task.
+                Defaults to `None`: without it.
+        """
         known = ~np.isnan(self.labels)
         labels, predictions = self.labels[known], self.predictions[known]
         weights = np.ones(len(labels)) if self.weights is None else self.weights[known]
@@ -52,16 +59,27 @@ class Scored(NamedTuple):
             accuracy = float(accuracy_score(labels, chosen, sample_weight=weights))
             return {"accuracy": accuracy, "log_loss": loss, "rows": len(labels)}
         one_class = len(np.unique(labels[weights > 0])) == 1
-        return {
+        found = {
             "auc": (
                 float("nan")
                 if one_class
                 else float(roc_auc_score(labels, predictions, sample_weight=weights))
             ),
             "log_loss": loss,
+            "calibration_error": reliability(labels, predictions, weights).error,
             "rows": len(labels),
             "positives": int(labels.sum()),
         }
+        if groups is None:
+            return found
+        area, inside, left_out = grouped_auc(labels, predictions, groups[known], weights)
+        return {**found, "grouped_auc": area, "groups": inside, "groups_left_out": left_out}
+
+    def reliability(self) -> Reliability:
+        """What was predicted and what came true, of a binary task."""
+        known = ~np.isnan(self.labels)
+        weights = None if self.weights is None else self.weights[known]
+        return reliability(self.labels[known], self.predictions[known], weights)
 
 
 def evaluate(
@@ -70,6 +88,7 @@ def evaluate(
     tasks: Sequence[Task] | None = None,
     *,
     batch_size: int = 4096,
+    group: str | None = None,
 ) -> dict[str, dict[str, float]]:
     """Exact metrics of each task, over the rows that have a label of it.
 
@@ -80,12 +99,16 @@ def evaluate(
         source: Rows with the features and labels: a frame, a dict of columns, or files.
         tasks: The tasks to score. Defaults to `None`: the model's whose columns the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
+        group: Column, such as that of the user, within whose values the AUC of binary tasks is
+            taken too, see `grouped_auc`. Defaults to `None`.
 
     Returns:
         By task, weighted where the task has a weight column:
 
-        - binary: `"auc"`, `"log_loss"`, `"rows"`, `"positives"`. Where all labels are of one class
-          there is no order to judge, and `"auc"` is NaN;
+        - binary: `"auc"`, `"log_loss"`, `"calibration_error"` (see `reliability`), `"rows"`,
+          `"positives"`. Where all labels are of one class there is no order to judge, and `"auc"`
+          is NaN. With `group` also `"grouped_auc"`, `"groups"` and `"groups_left_out"`, those of
+          one class;
         - multiclass: `"accuracy"`, `"log_loss"`, `"rows"`;
         - regression: `"rmse"`, `"mae"`, `"rows"`.
 
@@ -101,8 +124,9 @@ def evaluate(
     evaluate(model, "test.parquet")["income"]["auc"]
     ```
     """
+    groups = None if group is None else read_columns(source, [group])[group]
     scored = score(model, source, tasks, batch_size=batch_size)
-    return {name: task.metrics() for name, task in scored.items()}
+    return {name: task.metrics(groups) for name, task in scored.items()}
 
 
 def score(

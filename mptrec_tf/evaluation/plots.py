@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mptrec_tf.evaluation.calibration import Reliability
+
 INK, GREY, PALE = "#1f2937", "#9ca3af", "#e5e7eb"
 COLORS = ("#2563eb", "#0d9488", "#d97706", "#9333ea", "#dc2626", "#4d7c0f")
 STYLE: Any = {
@@ -159,6 +161,26 @@ def seeds(title: str, values: Mapping[str, Mapping[str, Sequence[float]]], color
     axes.xaxis.set_major_locator(MaxNLocator(5))
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[:2], labels[:2], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    return to_svg(axes.figure)
+
+
+@mpl.rc_context(STYLE)
+def reliability(title: str, bins: Reliability, color: str = COLORS[0]) -> str:
+    """What came true against what was predicted, a dot for each bin; the diagonal is right.
+
+    Args:
+        title: The title.
+        bins: The bins.
+        color: Color of the dots. Defaults to the first of `COLORS`.
+    """
+    axes = new_axes(f"{title}: calibration error {bins.error:.4f}", height=3.6)
+    highest = 1.05 * max(*bins.predicted, *bins.observed, 1e-6)
+    axes.plot([0, highest], [0, highest], color=GREY, linestyle="--", linewidth=1)
+    axes.plot(bins.predicted, bins.observed, "o-", color=color, linewidth=1, markersize=4)
+    axes.set_xlim(0, highest)
+    axes.set_ylim(0, highest)
+    axes.set_xlabel("mean prediction of a bin")
+    axes.set_ylabel("fraction of positive labels")
     return to_svg(axes.figure)
 
 

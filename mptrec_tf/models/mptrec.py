@@ -372,19 +372,25 @@ class MPTRec(GrowingModel):
             features = ops.concatenate([features, shared], axis=0)
         outputs = self.towers(features, training=True)
         logits = {name: out[:rows] for name, out in zip(names, outputs, strict=True)}
-        loss, _, losses = self._outcome(y, weights, logits)
+        outcome = self._outcome(y, weights, logits)
         if self.generic_weight:
             generic = {name: out[rows:] for name, out in zip(names, outputs, strict=True)}
-            loss += self.generic_weight * self._outcome(y, weights, generic).loss
+            parts = self._outcome(y, weights, generic).task_losses
+            task_losses = {
+                name: loss + self.generic_weight * parts[name]
+                for name, loss in outcome.task_losses.items()
+            }
+            outcome = outcome._replace(task_losses=task_losses)
         if self.adversary is not None:
             adversarial = self.adversary(
                 representation.shared,
                 representation.specific,
                 alpha=reversal_strength(self._training_progress()),
-                assignment=self._assignment(x, losses),
+                assignment=self._assignment(x, outcome.losses),
             )
-            loss += self.adversarial_weight * ops.cast(adversarial, "float32")
-        return Outcome(loss, logits, losses)
+            other = self.adversarial_weight * ops.cast(adversarial, "float32")
+            outcome = outcome._replace(other=other)
+        return outcome
 
     def example_losses(self, x: Mapping[str, Any], y: Mapping[str, Any]) -> Any:
         """The losses of the stage 1 tasks on each example.

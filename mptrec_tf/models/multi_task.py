@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from mptrec_tf import balancing as balancings
+from mptrec_tf.balancing import Balancing
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
@@ -24,14 +26,21 @@ class Outcome(NamedTuple):
     """What a step gives of its batch.
 
     Attributes:
-        loss: The total loss, a scalar.
+        task_losses: By task, its part of the total loss, a scalar, its `loss_weight` included.
         logits: float32 (B, outputs) by task.
         losses: float32 (B,) by task, NaN for no label.
+        other: What belongs to no task of the total loss, such as penalties, a scalar.
     """
 
-    loss: Any
+    task_losses: dict[str, Any]
     logits: dict[str, Any]
     losses: dict[str, Any]
+    other: Any = 0.0
+
+    @property
+    def loss(self) -> Any:
+        """The total loss."""
+        return sum(self.task_losses.values()) + self.other
 
 
 class MultiTaskModel(keras.Model):
@@ -52,6 +61,7 @@ class MultiTaskModel(keras.Model):
     """
 
     train_function: Any
+    balancing: Balancing | None = None
 
     def __init__(self, encoder: FeatureEncoder, tasks: Sequence[Task], **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
@@ -122,6 +132,7 @@ class MultiTaskModel(keras.Model):
         steps_per_execution: int | None = None,
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
+        balancing: Any = None,
     ) -> None:
         """Configures the training; losses, metrics and masks follow from the tasks.
 
@@ -133,6 +144,13 @@ class MultiTaskModel(keras.Model):
             jit_compile: Whether to compile with XLA. Defaults to `"auto"`: always, but with several
                 replicas or `run_eagerly`.
             auto_scale_loss: Whether to scale the loss under `mixed_float16`. Defaults to `True`.
+            balancing: How much each task counts: `"uncertainty"`, `"gradnorm"`, `"pcgrad"`,
+                `"famo"` or a `mptrec_tf.balancing.Balancing`, of which a copy is made. Has no
+                effect while one task is trained, as in stage 2; metrics are those of the static
+                weights. Defaults to `None`: the static weights, each task's `loss_weight`.
+
+        Raises:
+            ModelError: If several replicas are to balance several tasks.
         """
         # With several replicas Keras' loop over steps fails, and XLA lacks what joins them. Keras'
         # own "auto" leaves XLA out on a CPU, where it is what makes steps fast.
@@ -144,14 +162,32 @@ class MultiTaskModel(keras.Model):
             jit_compile=fast if jit_compile == "auto" else jit_compile,
             auto_scale_loss=auto_scale_loss,
         )
+        begun = balancings.get(balancing)
         self._compile_settings = {
             "optimizer": self.optimizer,
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
+            "balancing": begun and keras.saving.serialize_keras_object(begun),
         }
+        self._begin(begun if len(self.trained_tasks) > 1 else None)
         self._metrics_of_tasks = TaskMetrics(list(self.tasks))
+
+    def _begin(self, balancing: Balancing | None) -> None:
+        if balancing is not None:
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            if replicas > 1:
+                raise ModelError(
+                    f"balancing by {type(balancing).__name__} compares the tasks on a whole batch, "
+                    f"of which {replicas} replicas see a part each; train on one replica, or give "
+                    "each task a loss_weight and balancing=None"
+                )
+            weights = [task.loss_weight for task in self.trained_tasks]
+            with self.distribute_strategy.scope():
+                balancing.begin(weights, self.trainable_weights)
+        # Past Keras' tracking: saved with the model, as the optimizer is, but none of its weights.
+        object.__setattr__(self, "balancing", balancing)
 
     def get_compile_config(self) -> dict[str, Any]:
         if not self.compiled:
@@ -234,17 +270,34 @@ class MultiTaskModel(keras.Model):
         """
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         self._require_labels(y)
-        with tf.GradientTape() as tape:
+        balancing, variables = self.balancing, self.trainable_weights
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        dropout = [(s, tf.convert_to_tensor(s)) for s in self._seeds_of_dropout()]
+        with tf.GradientTape(persistent=balancing is not None) as tape:
             outcome = self.training_outcome(x, y, weights or {})
-            loss = outcome.loss
             if self.losses:
-                loss += sum(ops.cast(term, "float32") for term in self.losses)
-            replicas = self.distribute_strategy.num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(loss / replicas)
-        variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
+                penalties = sum(ops.cast(term, "float32") for term in self.losses)
+                outcome = outcome._replace(other=outcome.other + penalties)
+            scaled = self.optimizer.scale_loss(outcome.loss / replicas)
+        if balancing is None:
+            gradients = tape.gradient(scaled, variables)
+        else:
+            gradients = balancing.gradients(
+                tape,
+                list(outcome.task_losses.values()),
+                outcome.other,
+                variables,
+                self.optimizer.scale_loss(1.0),
+            )
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return outcome._replace(loss=loss)
+        if balancing is not None and balancing.looks_back:
+            for state, value in dropout:
+                state.assign(value)
+            again = self.training_outcome(x, y, weights or {})
+            balancing.look_back(
+                *(balancing.losses_of(o.task_losses.values()) for o in (outcome, again))
+            )
+        return outcome
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -262,7 +315,9 @@ class MultiTaskModel(keras.Model):
         """
         outputs = {task.name: task.num_outputs for task in self.trained_tasks}
         logits = {name: tf.TensorShape((rows, count)) for name, count in outputs.items()}
-        return Outcome(tf.TensorShape(()), logits, dict.fromkeys(outputs, tf.TensorShape((rows,))))
+        task_losses = dict.fromkeys(outputs, tf.TensorShape(()))
+        losses = dict.fromkeys(outputs, tf.TensorShape((rows,)))
+        return Outcome(task_losses, logits, losses, tf.TensorShape(()))
 
     def counted(self, data: Any, outcome: Outcome) -> dict[str, Any]:
         """Counts the outcome of one step in the metrics, and gives their values so far.
@@ -304,9 +359,13 @@ class MultiTaskModel(keras.Model):
     def _outcome(
         self, y: Mapping[str, Any], weights: Mapping[str, Any], logits: dict[str, Any]
     ) -> Outcome:
-        """The tasks' losses and nothing else."""
+        """The tasks' losses and nothing else: no `other`."""
         losses = self._example_losses(y, logits)
-        return Outcome(self._task_loss(losses, weights), logits, losses)
+        task_losses = {
+            name: self.task(name).loss_weight * mean_loss(values, weights.get(name))
+            for name, values in losses.items()
+        }
+        return Outcome(task_losses, logits, losses)
 
     def _example_losses(self, y: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -314,11 +373,11 @@ class MultiTaskModel(keras.Model):
             for name, out in logits.items()
         }
 
-    def _task_loss(self, losses: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
-        return sum(
-            self.task(name).loss_weight * mean_loss(values, weights.get(name))
-            for name, values in losses.items()
-        )
+    def _seeds_of_dropout(self) -> list[Any]:
+        """The states of the dropout, where a step is to be looked back at."""
+        if self.balancing is None or not self.balancing.looks_back:
+            return []
+        return [v for v in self.non_trainable_variables if "seed_generator" in v.path]
 
     def _check_arrays(self, labels: Any) -> None:
         if isinstance(labels, Mapping):

@@ -58,17 +58,27 @@ class DuplicateSums:
         """
         return tf.gather(*self._sums(gradient, index))
 
-    def _sums(self, gradient: tf.IndexedSlices, index: int) -> tuple[Any, Any]:
-        count = tf.shape(gradient.indices)[0]
+    def leaders(self, ids: Any, index: int) -> Any:
+        """Of each occurrence of an id, the position of the one that stands for all.
+
+        Args:
+            ids: The rows that were looked up, int (n,).
+            index: Number of their variable.
+
+        Returns:
+            int32 (n,).
+        """
         # By the handle, since each replica of a `tf.distribute.Strategy` has a vector of its own.
         handle = self._scratch[index].handle
         tf.raw_ops.ResourceScatterUpdate(
             resource=handle,
-            indices=gradient.indices,
-            updates=tf.cast(tf.range(count), tf.float32),
+            indices=ids,
+            updates=tf.cast(tf.range(tf.shape(ids)[0]), tf.float32),
         )
-        leaders = tf.raw_ops.ResourceGather(
-            resource=handle, indices=gradient.indices, dtype=tf.float32
-        )
-        leaders = tf.cast(leaders, tf.int32)
+        leaders = tf.raw_ops.ResourceGather(resource=handle, indices=ids, dtype=tf.float32)
+        return tf.cast(leaders, tf.int32)
+
+    def _sums(self, gradient: tf.IndexedSlices, index: int) -> tuple[Any, Any]:
+        count = tf.shape(gradient.indices)[0]
+        leaders = self.leaders(gradient.indices, index)
         return tf.math.unsorted_segment_sum(gradient.values, leaders, count), leaders

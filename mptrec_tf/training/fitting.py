@@ -163,6 +163,7 @@ def fit_stage(
             optimizer_for(training, int(train.cardinality()) * training.epochs),
             jit_compile=training.jit_compile and alone,
             steps_per_execution=training.steps_per_execution if alone else 1,
+            balancing=training.balancing,
         )
     checkpoint = ResumableEarlyStopping(
         directory,

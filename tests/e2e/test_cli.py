@@ -228,6 +228,27 @@ def test_evaluate_scores_the_test_rows_if_there_are_any(here, trained, capsys):
     assert capsys.readouterr().out.splitlines()[1].split()[0::3] == ["like", "150"]
 
 
+def test_evaluate_looks_into_groups_and_slices(here, added, capsys):
+    common = ["evaluate", "--config", "config.yaml", "--model", "run/model.keras"]
+    options = ["--tasks", "click", "--group", "device", "--slices", "device", "device,user"]
+    files = ["--json", "parts/found.json", "--reliability", "parts/page.html"]
+    assert mptrec_cli.main([*common, *options, *files]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[-3:] == ["grouped_auc", "groups", "groups_left_out"]
+    assert lines[2:4] == ["", "click"]
+    assert lines[4].startswith("slice ")
+    found = json.loads((here / "parts/found.json").read_text())
+    slices = found["slices"]["click"]
+    devices = {n: s for n, s in slices.items() if "," not in n}
+    assert len(devices) == found["tasks"]["click"]["groups"]
+    assert sum(s["rows"] for s in devices.values()) == found["tasks"]["click"]["rows"]
+    assert len(slices) - len(devices) == 50
+    page = (here / "parts/page.html").read_text()
+    assert "click: calibration error" in page
+    assert mptrec_cli.main([*common, "--group", "devce"]) == 2
+    assert "did you mean 'device'" in capsys.readouterr().err
+
+
 def test_predict_writes_a_row_for_each_row_in_order(work, added):
     done = mptrec(
         work, "predict", "--model", "run/model.keras", "--input", "synthetic-train.csv",

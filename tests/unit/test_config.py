@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from mptrec_tf import SpecError
-from mptrec_tf.config import Config
+from mptrec_tf.balancing import BALANCINGS
+from mptrec_tf.config import Config, TrainingConfig
 from mptrec_tf.data import census_income
 from mptrec_tf.spec.parsing import dump
 
@@ -91,3 +92,10 @@ def test_the_optimizer_of_the_tables_can_be_tuned(tmp_path):
     wrong = {"embedding_optimizer": {"kind": "choice", "values": ["adam", "sgd"]}}
     with pytest.raises(SpecError, match="embedding_optimizer' cannot be 'sgd'"):
         read(tmp_path, tuner={"stage1": wrong})
+
+
+def test_every_balancing_can_be_configured():
+    for name in BALANCINGS:
+        assert TrainingConfig(balancing=name).balancing == name
+    with pytest.raises(ValueError, match="'gradnorm', 'pcgrad' or 'famo'"):
+        TrainingConfig(balancing="gradnrom")

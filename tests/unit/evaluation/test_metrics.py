@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics
 
 from mptrec_tf import DataError, ModelError, Task
-from mptrec_tf.evaluation import Scored, evaluate, score
+from mptrec_tf.evaluation import Scored, evaluate, reliability, score
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def test_a_binary_task_is_measured_with_its_weights(model, rows, predictions):
         {
             "auc": metrics.roc_auc_score(labels, predicted, sample_weight=weights),
             "log_loss": metrics.log_loss(labels, predicted, sample_weight=weights),
+            "calibration_error": reliability(labels, predicted, weights).error,
             "rows": known.sum(),
             "positives": labels.sum(),
         },
@@ -92,7 +93,12 @@ def test_the_auc_of_one_class_is_nan():
     labels, predictions = np.array([1.0, 1.0, np.nan]), np.array([0.5, 0.25, 0.1])
     found = Scored(Task("click", "click"), labels, predictions).metrics()
     assert np.isnan(found.pop("auc"))
-    assert found == {"log_loss": pytest.approx(1.5 * np.log(2)), "rows": 2, "positives": 2}
+    assert found == {
+        "log_loss": pytest.approx(1.5 * np.log(2)),
+        "calibration_error": pytest.approx((0.5 + 0.75) / 2),
+        "rows": 2,
+        "positives": 2,
+    }
 
 
 def test_a_class_whose_rows_weigh_nothing_is_not_there():

@@ -1,0 +1,109 @@
+"""What the adapters of all libraries share: rows, epochs, the epoch that is kept. Needs NumPy only.
+
+An adapter runs in its library's own environment:
+
+    PYTHON benchmarks/peers/quality/deepctr_models.py rows.npz predictions.npz --model mmoe --seed 0
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+EMBEDDING = 8
+EXPERTS = (256, 128)
+TOWER = (64, 32)
+DROPOUT = 0.3
+RATE = 1e-3
+
+
+class Contender(Protocol):
+    """A model of a library."""
+
+    def train(self, order: np.ndarray) -> None:
+        """One epoch over the training rows in that order."""
+
+    def predict(self, part: str) -> np.ndarray:
+        """Probabilities of a part's rows, (rows, tasks)."""
+
+    def parameters(self) -> int:
+        """How many weights are trained."""
+
+
+class Rows:
+    """The encoded rows.
+
+    Args:
+        path: The file that `benchmarks/peer_quality.py` has written.
+
+    Attributes:
+        tasks: Names of the tasks, all binary.
+        sizes: Number of ids of each categorical column.
+        dense: By part, the numbers as MPTRec's input layer encodes them, float32 (rows, d).
+        ids: By part, int32 (rows, columns).
+        labels: By part, float32 (rows, tasks).
+    """
+
+    def __init__(self, path: str) -> None:
+        parts = ("train", "validation", "test")
+        with np.load(path) as file:
+            self.tasks = [str(name) for name in file["tasks"]]
+            self.sizes = [int(size) for size in file["sizes"]]
+            self.dense = {part: file[f"{part}_dense"] for part in parts}
+            self.ids = {part: file[f"{part}_ids"] for part in parts}
+            self.labels = {part: file[f"{part}_labels"] for part in parts[:2]}
+
+
+def contest(make: Callable[[Rows, str, int, int], Contender], models: tuple[str, ...]) -> None:
+    """Trains a model, and writes its predictions at the epoch with the best mean validation AUC.
+
+    Args:
+        make: Makes the contender of rows, name of the model, batch size and seed.
+        models: The names it knows.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows")
+    parser.add_argument("predictions")
+    parser.add_argument("--model", choices=models, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--patience", type=int, default=4)
+    args = parser.parse_args()
+    rows = Rows(args.rows)
+    contender = make(rows, args.model, args.batch, args.seed)
+    shuffled = np.random.default_rng(args.seed)
+    best: dict[str, Any] = {"auc": -1.0}
+    begun = time.perf_counter()
+    for epoch in range(args.epochs):
+        contender.train(shuffled.permutation(len(rows.labels["train"])))
+        found = contender.predict("validation")
+        auc = np.mean(
+            [area(y, p) for y, p in zip(rows.labels["validation"].T, found.T, strict=True)]
+        )
+        if auc > best["auc"]:
+            test = contender.predict("test")
+            best = {"auc": auc, "epoch": epoch, "validation": found, "test": test}
+        print(f"epoch {epoch + 1}: mean validation AUC {auc:.5f}", flush=True)
+        if epoch - best["epoch"] >= args.patience:
+            break
+    np.savez(
+        args.predictions,
+        validation=best["validation"],
+        test=best["test"],
+        best_epoch=best["epoch"],
+        epochs=epoch + 1,
+        seconds=time.perf_counter() - begun,
+        parameters=contender.parameters(),
+    )
+
+
+def area(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The AUC, ties counted half."""
+    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    positives = labels.sum()
+    pairs = ranks[labels == 1].sum() - positives * (positives + 1) / 2
+    return float(pairs / (positives * (len(labels) - positives)))

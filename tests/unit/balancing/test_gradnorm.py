@@ -1,0 +1,110 @@
+"""Weights from gradient norms, against a NumPy run of the algorithm and known balances."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mptrec_tf import ModelError
+from mptrec_tf.balancing import GradNorm
+
+PULLS = np.float32([[3, 4], [0.6, -0.8]])  # gradients of norm 5 and 1
+
+
+def begun(variables, loss_weights=(1.0, 1.0), **settings):
+    balancing = GradNorm(**settings)
+    balancing.begin(loss_weights, variables)
+    return balancing
+
+
+def test_gradients_become_of_one_size(gradients_of):
+    weight = keras.Variable([1.0, 1.0])
+    balancing = begun([weight], (1.0, 2.0), alpha=0.0, learning_rate=0.02)
+
+    def losses():
+        return [tf.reduce_sum(weight * pull) + 3 for pull in PULLS]
+
+    for _ in range(60):
+        (found,) = gradients_of(balancing, losses, [weight])
+    # v_1 * 5 = v_2 * 1 and v_1 + v_2 = 2; the sign of the slope makes them tremble by a step.
+    np.testing.assert_allclose(balancing.task_weights, [1 / 3, 5 / 3], atol=0.03)
+    expected = np.float32([1, 2]) * balancing.task_weights @ PULLS
+    np.testing.assert_allclose(found, expected, atol=0.2)
+
+
+def numpy_run(losses, norms, alpha, rate):
+    """Algorithm 1 with Adam, as the paper and the textbook have them."""
+    weights, first, moment, square = np.ones(2), losses[0], np.zeros(2), np.zeros(2)
+    for step, loss in enumerate(losses, 1):
+        left = loss / first
+        sizes = weights * norms
+        targets = sizes.mean() * (left / left.mean()) ** alpha
+        slope = np.sign(sizes - targets) * norms
+        moment = 0.9 * moment + 0.1 * slope
+        square = 0.999 * square + 0.001 * slope**2
+        corrected = moment / (1 - 0.9**step), square / (1 - 0.999**step)
+        weights = weights - rate * corrected[0] / (np.sqrt(corrected[1]) + 1e-7)
+        weights = 2 * weights / weights.sum()
+    return weights
+
+
+def test_steps_are_those_of_the_algorithm(gradients_of):
+    weight = keras.Variable([0.0, 0.0])
+    balancing = begun([weight], alpha=1.5, learning_rate=0.1)
+    levels = np.array([[4.0, 1.0], [1.0, 0.9], [0.2, 0.9], [0.1, 0.9]])
+    for level in levels:
+        gradients_of(
+            balancing,
+            lambda level=level: [
+                tf.reduce_sum(weight * pull) + np.float32(value)
+                for pull, value in zip(PULLS, level, strict=True)
+            ],
+            [weight],
+        )
+    expected = numpy_run(levels, np.array([5.0, 1.0]), 1.5, 0.1)
+    np.testing.assert_allclose(balancing.task_weights, expected, rtol=1e-4)
+    assert expected[1] > 1.1, "the task that lags behind gains"
+
+
+def test_a_task_without_labels_keeps_its_first_loss_for_later(gradients_of):
+    weight = keras.Variable([0.0, 0.0])
+    balancing = begun([weight])
+    (before,) = gradients_of(
+        balancing, lambda: [tf.reduce_sum(weight * PULLS[0]) + 2, 0 * weight[0]], [weight]
+    )
+    np.testing.assert_array_equal(before, PULLS[0])
+    np.testing.assert_array_equal(balancing.first_losses, [2, 0])
+    np.testing.assert_array_equal(balancing.task_weights, [1, 1])
+
+
+def test_some_weights_decide_for_all(gradients_of):
+    deep = keras.Variable([1.0, 1.0], name="deep")
+    last = keras.Variable([1.0, 1.0], name="last")
+    chosen, alone = begun([deep, last], weights="last"), begun([last])
+
+    def losses(with_deep=True):
+        return [
+            tf.reduce_sum(last * pull) + 9 + (tf.reduce_sum(deep * pull) if with_deep else 0)
+            for pull in 2 * PULLS[::-1]
+        ]
+
+    for _ in range(3):
+        found = gradients_of(chosen, losses, [deep, last])
+        gradients_of(alone, losses, [last])
+    np.testing.assert_array_equal(chosen.task_weights, alone.task_weights)
+    np.testing.assert_array_equal(found[0], found[1])
+
+    with pytest.raises(ModelError, match=r"'middle'.*deep.*last"):
+        gradients_of(begun([deep, last], weights="middle"), losses, [deep, last])
+
+
+def test_an_overflow_leaves_the_weights_as_they_are(gradients_of):
+    weight = keras.Variable([1.0, 1.0])
+    balancing = begun([weight])
+
+    def losses():
+        return [tf.reduce_sum(weight * pull) * 1e30 for pull in PULLS]
+
+    (found,) = gradients_of(balancing, losses, [weight], scale=1e30)
+    assert not np.isfinite(found).any()
+    np.testing.assert_array_equal(balancing.task_weights, [1, 1])
