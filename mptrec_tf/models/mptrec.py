@@ -17,21 +17,20 @@ from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
 from mptrec_tf.models.adversary import Adversary, assign_lowest_loss
 from mptrec_tf.models.backbone import Backbone, Representation
 from mptrec_tf.models.freezing import fingerprint
-from mptrec_tf.models.multi_task import MultiTaskModel, Outcome
-from mptrec_tf.models.objectives import prediction
-from mptrec_tf.models.prompt_module import PromptModule, PromptModules
+from mptrec_tf.models.growing import GrowingModel, TaskModules
+from mptrec_tf.models.multi_task import Outcome
+from mptrec_tf.models.prompt_module import PromptModule
+from mptrec_tf.models.task_module import TaskModule
 from mptrec_tf.spec import Task
-from mptrec_tf.spec.data_spec import check_labels_are_not_features
-from mptrec_tf.spec.parsing import dump, parse
+from mptrec_tf.spec.parsing import dump
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
-class MPTRec(MultiTaskModel):
+class MPTRec(GrowingModel):
     """Two-stage multi-task prompt tuning for recommendation.
 
     Stage 1 trains all tasks of `tasks` together: `compile`, `fit`. Stage 2 adds a task with
-    `add_task`; from then on `fit` trains the new task's prompt module alone, and everything older
-    is
+    `add_task`; from then on `fit` trains the new task's module alone, and everything older is
     frozen: the outputs of the older tasks do not change by one bit. Stage 2 can be repeated for any
     number of tasks.
 
@@ -109,8 +108,7 @@ class MPTRec(MultiTaskModel):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, tasks, **{"name": "mptrec", **kwargs})
-        self._settings = {
+        settings = {
             "embedding_dim": embedding_dim,
             "expert_units": tuple(expert_units),
             "tower_units": tuple(tower_units),
@@ -124,6 +122,7 @@ class MPTRec(MultiTaskModel):
             "l2": l2,
             "seed": seed,
         }
+        super().__init__(encoder, tasks, settings, **{"name": "mptrec", **kwargs})
         self.generic_weight = generic_weight
         self.adversarial_weight = adversarial_weight
         count = len(self.stage1_tasks)
@@ -160,9 +159,6 @@ class MPTRec(MultiTaskModel):
             self.adversary = Adversary(
                 adversarial, count, name="adversary", dtype=self.dtype_policy
             )
-        self.prompt_modules = PromptModules(name="prompt_modules", dtype=self.dtype_policy)
-        self._added: tuple[Task, ...] = ()
-        self._tuned: str | None = None
         self.assignments: AssignedTasks | None = None
         self.build()
 
@@ -175,49 +171,33 @@ class MPTRec(MultiTaskModel):
         self.towers.build((None, len(self.stage1_tasks), hidden))
         if self.adversary is not None:
             self.adversary.build((None, hidden))
-        # Progress at the epoch's beginning, optimizer step there, progress a step, epochs trained.
-        self._progress = self.add_weight(
-            name="progress", shape=(4,), initializer="zeros", trainable=False, dtype="float32"
-        )
+        super().build()
 
     # Tasks
 
     @property
-    def stage1_tasks(self) -> tuple[Task, ...]:
-        """The tasks of stage 1."""
-        return self._given_tasks
+    def prompt_modules(self) -> TaskModules:
+        """The modules of the added tasks."""
+        return self.task_modules
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        """All tasks: those of stage 1, then the added ones in the order in which they came."""
-        return self.stage1_tasks + self._added
-
-    @property
-    def trained_tasks(self) -> tuple[Task, ...]:
-        """The tasks that `fit` trains: those of stage 1, or the added one that is tuned."""
-        return self.stage1_tasks if self._tuned is None else (self.task(self._tuned),)
-
-    @property
-    def tuned_task(self) -> str | None:
-        """The added task that `fit` trains, or `None` in stage 1."""
-        return self._tuned
+    def representation_shape(self) -> Representation:
+        """The shape of what `represent` gives."""
+        hidden = self._settings["expert_units"][-1]
+        count = len(self.stage1_tasks)
+        return Representation(
+            (None, self.backbone.input_dim), (None, hidden), (None, count, hidden)
+        )
 
     def add_task(
         self,
         task: Task,
         *,
         optimizer: Any = None,
-        attention: str = "example",
-        representation: str = "both",
-        query_units: int | None = None,
-        temperature: float = 150.0,
-        input_projection: int = 16,
-        tower_units: Sequence[int] = (64, 32),
-        dropout: float = 0.0,
-        l2: float = 0.0,
-        seed: int | None = None,
+        module: TaskModule | None = None,
+        **settings: Any,
     ) -> None:
-        """Freezes all that exists, adds a prompt module for a new task, and compiles for it alone.
+        """Freezes all that exists, adds a module for a new task, and compiles for it alone.
 
         The training data of the new task may be other rows than those of stage 1 and need not carry
         the older tasks' labels.
@@ -226,19 +206,15 @@ class MPTRec(MultiTaskModel):
             task: The new task.
             optimizer: Optimizer of the module. Defaults to `None`: as the model was compiled
                 before, begun anew.
-            attention: Defaults to `"example"`, see `PromptModule` for this and what follows.
-            representation: Defaults to `"both"`.
-            query_units: Defaults to `None`, half an expert's width.
-            temperature: Defaults to 150.
-            input_projection: Defaults to 16.
-            tower_units: Defaults to (64, 32).
-            dropout: Defaults to 0.
-            l2: Defaults to 0.
-            seed: Seed of the dropout. Defaults to `None`.
+            module: What is trained, such as `PromptModule()`, `ProbeModule()` or `LoRAModule()`.
+                It is a description: the model makes a module of its own from it, with the task's
+                number of outputs. Defaults to `None`: `PromptModule(**settings)`.
+            **settings: Arguments of `PromptModule`, where no module is given.
 
         Raises:
             ModelError: If the model was not compiled or not trained, or has a task of that name.
             SpecError: If the task's label column is a feature.
+            TypeError: If both a module and settings are given.
 
         Example:
 
@@ -247,118 +223,40 @@ class MPTRec(MultiTaskModel):
         model.fit(education_rows, validation_data=..., epochs=10)
         ```
         """
-        if task.name in {known.name for known in self.tasks}:
-            raise ModelError(f"the model already has a task {task.name!r}")
-        check_labels_are_not_features(self.encoder.features, (task,))
-        if not self.compiled:
-            raise ModelError(f"compile the model before the task {task.name!r} is added")
-        if self.trained_epochs == 0:
-            raise ModelError(
-                f"train the model before the task {task.name!r} is added: its module learns from "
-                "frozen experts, and these are still as they were initialized"
+        if module is not None and settings:
+            raise TypeError(f"give a module or its settings, not both. Received: {settings}")
+
+        def make() -> TaskModule:
+            if module is not None:
+                return self._new_module(task, self._describe(module))
+            own = PromptModule(
+                task.num_outputs, name=task.name, dtype=self.dtype_policy, **settings
             )
-        with self.distribute_strategy.scope():
-            module = PromptModule(
-                task.num_outputs,
-                attention=attention,
-                representation=representation,
-                query_units=query_units,
-                temperature=temperature,
-                input_projection=input_projection,
-                tower_units=tuple(tower_units),
-                dropout=dropout,
-                l2=l2,
-                seed=seed,
-                name=task.name,
-                dtype=self.dtype_policy,
-            )
-            self._attach(task, module)
-        self.tune_task(task.name, optimizer)
+            own.build_on(self)
+            return own
 
-    def tune_task(self, name: str, optimizer: Any = None) -> None:
-        """Makes `fit` train an added task's module, and nothing else, from now on.
+        self._add(task, make, optimizer)
 
-        `add_task` does this for a new task; call it to train an older added task further.
+    def _describe(self, module: TaskModule) -> dict[str, Any]:
+        name = keras.saving.get_registered_name(type(module))
+        return {"class_name": name, "config": module.get_config()}
 
-        Args:
-            name: The added task.
-            optimizer: Optimizer of the module. Defaults to `None`: as compiled before, begun anew.
-
-        Raises:
-            ModelError: If it is not an added task, or the model was not compiled.
-        """
-        self._require_added(name)
-        if not self.compiled:
-            raise ModelError(f"compile the model before the task {name!r} is trained")
-        self._tune(name)
-        with self.distribute_strategy.scope():
-            settings = self._compile_settings
-            self.compile(**{**settings, "optimizer": optimizer or _anew(settings["optimizer"])})
-
-    def drop_task(self, name: str) -> None:
-        """Removes an added task; no other task changes. Without added tasks, stage 1 goes on.
-
-        Args:
-            name: The added task.
-
-        Raises:
-            ModelError: If it is not an added task. The tasks of stage 1 are trained together and
-                cannot be removed.
-        """
-        self._require_added(name)
-        self.prompt_modules.modules.pop(name)
-        self._added = tuple(task for task in self._added if task.name != name)
-        if self._tuned == name:
-            self._tune(self._added[-1].name if self._added else None)
-        if self.compiled:
-            with self.distribute_strategy.scope():
-                settings = self._compile_settings
-                self.compile(**{**settings, "optimizer": _anew(settings["optimizer"])})
-
-    def _require_added(self, name: str) -> None:
-        if self.task(name) not in self._added:
-            raise ModelError(f"{name!r} is a task of stage 1, not one that was added")
-
-    def _attach(self, task: Task, module: PromptModule) -> None:
-        hidden = self._settings["expert_units"][-1]
-        count = len(self.stage1_tasks)
-        shapes = Representation(
-            (None, self.backbone.input_dim), (None, hidden), (None, count, hidden)
+    def _new_module(self, task: Task, description: Mapping[str, Any]) -> TaskModule:
+        kind = keras.saving.get_registered_object(description["class_name"])
+        if not isinstance(kind, type) or not issubclass(kind, TaskModule):
+            raise ModelError(f"{description['class_name']!r} is not a registered TaskModule")
+        module = kind.from_config(
+            {
+                **description["config"],
+                "name": task.name,
+                "num_outputs": task.num_outputs,
+                "dtype": self.dtype_policy,
+                # A layer passes this on to its parts when it changes, not when it is made so.
+                "trainable": True,
+            }
         )
-        module.build(shapes, (count, hidden))
-        self.prompt_modules.modules[task.name] = module
-        self._added += (task,)
-
-    def _tune(self, name: str | None) -> None:
-        """Sets what is trainable: stage 1, or one module."""
-        self._tuned = name
-        for layer in (self.backbone, self.prompts, self.gates, self.towers, self.adversary):
-            if layer is not None:
-                layer.trainable = name is None
-        for task, module in self.prompt_modules.modules.items():
-            module.trainable = task == name
-
-    def fingerprint(self, *, frozen_only: bool = False) -> str:
-        """A SHA-256 over names, shapes and bytes of the weights.
-
-        Args:
-            frozen_only: Whether to cover only those that `fit` does not train now. Taken before and
-                after stage 2, equal fingerprints prove that nothing older has changed. Defaults to
-                `False`.
-
-        Returns:
-            The digest in hexadecimal.
-        """
-        layers: list[keras.layers.Layer] = [self.backbone, self.prompts, self.gates, self.towers]
-        layers += [layer for layer in (self.adversary,) if layer is not None]
-        layers += list(self.prompt_modules.modules.values())
-        trainable = {id(weight) for weight in self.trainable_weights} if frozen_only else set()
-        return fingerprint(
-            weight
-            for layer in layers
-            for weight in layer.weights
-            if id(weight) not in trainable and "seed_generator" not in weight.path
-        )
+        module.build_on(self)
+        return module
 
     def representation_fingerprint(self) -> str:
         """A SHA-256 over all that `represent` depends on: encoding, precision, backbone's weights.
@@ -395,39 +293,15 @@ class MPTRec(MultiTaskModel):
             return Representation(*(ops.cast(part, self.compute_dtype) for part in inputs))
         return self.backbone(inputs, training=training and self._tuned is None)
 
-    def call(
-        self, inputs: Mapping[str, Any] | Representation, training: bool = False
-    ) -> dict[str, Any]:
-        representation = self.represent(inputs, training)
-        names = [task.name for task in self.tasks]
-        logits = self.logits(representation, names, training)
-        return {name: prediction(self.task(name), logits[name]) for name in names}
+    def stage1_logits(self, representation: Representation, training: bool = False) -> list[Any]:
+        """See `GrowingModel.stage1_logits`."""
+        return self.towers(self._fuse(representation), training=training)
 
-    def logits(
-        self, representation: Representation, names: Sequence[str], training: bool = False
-    ) -> dict[str, Any]:
-        """What the towers of some tasks give.
-
-        Args:
-            representation: What `represent` gave.
-            names: The tasks.
-            training: Whether dropout acts. Defaults to `False`.
-
-        Returns:
-            By task, float32 (B, outputs).
-        """
-        logits = {}
-        if any(task.name in names for task in self.stage1_tasks):
-            fused = self._fuse(representation)
-            outputs = self.towers(fused, training=training and self._tuned is None)
-            logits = {t.name: out for t, out in zip(self.stage1_tasks, outputs, strict=True)}
-        sources = ops.stop_gradient(self.prompts.prompts)
-        for name, module in self.prompt_modules.modules.items():
-            if name in names:
-                (logits[name],) = module(
-                    representation, sources, training=training and name == self._tuned
-                )
-        return {name: logits[name] for name in names}
+    def _added_logits(
+        self, module: TaskModule, representation: Representation, training: bool
+    ) -> Any:
+        (logits,) = module.logits_on(self, representation, training)
+        return logits
 
     def _fuse(self, representation: Representation) -> Any:
         """`f_k` of the stage 1 tasks, (B, K, h)."""
@@ -447,8 +321,8 @@ class MPTRec(MultiTaskModel):
         x = self.represent(inputs).x
         gates = self.gates(x)
         weights = {task.name: gates[:, k] for k, task in enumerate(self.stage1_tasks)}
-        for name, module in self.prompt_modules.modules.items():
-            if module.gate is not None:
+        for name, module in self.task_modules.modules.items():
+            if isinstance(module, PromptModule) and module.gate is not None:
                 weights[name] = module.gate(x)[:, 0]
         return weights
 
@@ -464,20 +338,11 @@ class MPTRec(MultiTaskModel):
         representation = self.represent(inputs)
         return {
             name: module.attend(representation, self.prompts.prompts)
-            for name, module in self.prompt_modules.modules.items()
-            if module.attention is not None
+            for name, module in self.task_modules.modules.items()
+            if isinstance(module, PromptModule) and module.attention is not None
         }
 
     # Training
-
-    @property
-    def trained_epochs(self) -> int:
-        """How many epochs of stage 1 and stage 2 this model has been trained for."""
-        return int(self._progress.numpy()[3])
-
-    def logits_of(self, x: Any, names: Sequence[str], training: bool = False) -> dict[str, Any]:
-        """See `MultiTaskModel.logits_of`; `x` may be a `Representation`."""
-        return self.logits(self.represent(x, training), names, training)
 
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """The loss of stage 1, or that of the added task's module.
@@ -548,62 +413,6 @@ class MPTRec(MultiTaskModel):
             return self.assignments.of(x[EXAMPLE_ID])
         return None
 
-    def _training_progress(self) -> Any:
-        """Fraction of all training steps done, in [0, 1]."""
-        origin, first_step, step, _ = ops.unstack(ops.convert_to_tensor(self._progress), 4)
-        done = ops.cast(self.optimizer.iterations, "float32") - first_step
-        return ops.clip(origin + done * step, 0.0, 1.0)
-
-    def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
-        """Tells how far the training is, for the strength of the adversarial part.
-
-        Args:
-            fraction_done: Fraction of the whole training that is done, in [0, 1].
-            steps_left: Optimizer steps from here to the end, `None` if unknown: then the progress
-                moves from epoch to epoch only.
-        """
-        step = (1.0 - fraction_done) / steps_left if steps_left else 0.0
-        first_step = float(ops.convert_to_numpy(self.optimizer.iterations))
-        self._progress.assign([fraction_done, first_step, step, self.trained_epochs])
-
-    def count_epoch(self) -> None:
-        """Counts an epoch that was trained."""
-        origin, first_step, step, epochs = self._progress.numpy()
-        self._progress.assign([origin, first_step, step, epochs + 1])
-
-    # Saving
-
-    def get_config(self) -> dict[str, Any]:
-        modules = self.prompt_modules.modules
-        return {
-            "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "encoder": self.encoder.get_config(),
-            "tasks": [dump(task) for task in self.stage1_tasks],
-            **self._settings,
-            "added": [
-                {"task": dump(task), "module": modules[task.name].get_config()}
-                for task in self._added
-            ],
-            "tuned": self._tuned,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "MPTRec":
-        config = dict(config)
-        where = "the model's configuration"
-        added, tuned = config.pop("added"), config.pop("tuned")
-        encoder = FeatureEncoder.from_config(config.pop("encoder"))
-        tasks = [parse(Task, task, where) for task in config.pop("tasks")]
-        config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
-        model = cls(encoder, tasks, **config)
-        for entry in added:
-            # A layer passes `trainable` on to its parts when it changes, not when it is made so.
-            module = PromptModule.from_config({**entry["module"], "trainable": True})
-            model._attach(parse(Task, entry["task"], where), module)
-        model._tune(tuned)
-        return model
-
 
 class AssignedTasks:
     """The task that each example is assigned to, by the number of its row.
@@ -622,7 +431,3 @@ class AssignedTasks:
     def assign(self, assignment: np.ndarray) -> None:
         """Replaces the assignment of all rows."""
         self._variable.assign(assignment)
-
-
-def _anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    return type(optimizer).from_config(optimizer.get_config())

@@ -1,6 +1,6 @@
 """What a new task trains: a prompt, its attention over the old tasks, a gate and a tower."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -8,12 +8,16 @@ from keras import ops
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt, TowerBank
 from mptrec_tf.models.backbone import Representation
+from mptrec_tf.models.task_module import TaskModule
+
+if TYPE_CHECKING:
+    from mptrec_tf.models.mptrec import MPTRec
 
 REPRESENTATIONS = ("both", "specific", "shared")
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
-class PromptModule(keras.layers.Layer):
+class PromptModule(TaskModule):
     """The head of a task that was added to a trained model.
 
     `w` = attention over the old prompts, `s_n = sum_k w_k s_k`, `r_n = s_n * p_n`,
@@ -67,12 +71,11 @@ class PromptModule(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(num_outputs, **kwargs)
         if representation not in REPRESENTATIONS:
             raise ValueError(
                 f"representation must be one of {REPRESENTATIONS}. Received: {representation!r}"
             )
-        self.num_outputs = num_outputs
         self.attention_kind = attention
         self.representation_kind = representation
         self.query_units = query_units
@@ -129,6 +132,15 @@ class PromptModule(keras.layers.Layer):
             self.projection.build(x_shape)
         self.tower.build((None, 1, width + self.input_projection))
 
+    def build_on(self, model: "MPTRec") -> None:
+        self.build(model.representation_shape, tuple(model.prompts.prompts.shape))
+
+    def logits_on(
+        self, model: "MPTRec", representation: Representation, training: bool = False
+    ) -> list[Any]:
+        sources = ops.stop_gradient(model.prompts.prompts)
+        return self(representation, sources, training=training)
+
     def attend(self, representation: Representation, source_prompts: Any) -> Any:
         """Attention over the stage 1 tasks, float (B, K), or (1, K) if equal for all examples.
 
@@ -159,7 +171,6 @@ class PromptModule(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "num_outputs": self.num_outputs,
             "attention": self.attention_kind,
             "representation": self.representation_kind,
             "query_units": self.query_units,
@@ -170,16 +181,3 @@ class PromptModule(keras.layers.Layer):
             "l2": self.l2,
             "seed": self.seed,
         }
-
-
-class PromptModules(keras.layers.Layer):
-    """The modules of the added tasks, by name, in the order in which they came.
-
-    A container without a `build` of its own, so that Keras lets it grow after the model around it
-    was built.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.modules: dict[str, PromptModule] = {}
-        self.built = True

@@ -1,0 +1,93 @@
+"""From what an encoder gives to a model's input: numbers and embeddings side by side."""
+
+import itertools
+from typing import Any
+
+import keras
+from keras import ops
+
+from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.layers import FeatureEmbedding, NumericEncoding
+
+
+class InputLayers(keras.layers.Layer):
+    """Encodes numeric columns, embeds categorical ones, and puts them side by side.
+
+    Args:
+        encoder: An adapted encoder, which defines the input.
+        embedding_dim: Width of the embeddings of features that give none of their own.
+        l2_embedding: L2 penalty on the embeddings that are looked up. Defaults to 0.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Attributes:
+        input_dim: Width `d` of `x`.
+        input_columns: By name of a feature, the columns of `x` that are its own, a slice.
+
+    Input: a dict as `FeatureEncoder` gives it. Output: `x`, float (B, `input_dim`).
+
+    Example:
+
+    >>> rows = {"age": [31, 45, 60], "city": ["Lima", "Oslo", "Lima"]}
+    >>> encoder = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")]).adapt(rows)
+    >>> layer = InputLayers(encoder, embedding_dim=4)
+    >>> layer.build()
+    >>> layer(encoder.encode(rows)).shape == (3, layer.input_dim)
+    True
+    """
+
+    def __init__(
+        self,
+        encoder: FeatureEncoder,
+        embedding_dim: int,
+        l2_embedding: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        numeric, single = encoder.numeric_features, encoder.categorical_features
+        multi = encoder.multivalued_features
+        self.numeric = self.embedding = None
+        if numeric:
+            self.numeric = NumericEncoding(
+                [encoder.numeric_state[f.name] for f in numeric],
+                [f.encoding == "standardize" for f in numeric],
+                name="numeric",
+            )
+        if single or multi:
+            self.embedding = FeatureEmbedding(
+                [encoder.vocabulary_size(f.name) for f in single],
+                [f.embedding_dim or embedding_dim for f in single],
+                [encoder.vocabulary_size(f.name) for f in multi],
+                [f.embedding_dim or embedding_dim for f in multi],
+                [f.max_length for f in multi],
+                [f.pooling for f in multi],
+                [f.quotient_remainder for f in [*single, *multi]],
+                l2=l2_embedding,
+                name="embedding",
+                dtype=self.dtype_policy,
+            )
+        widths = {
+            f.name: 1 if f.encoding == "standardize" else len(encoder.numeric_state[f.name]) - 1
+            for f in numeric
+        }
+        widths |= {f.name: f.embedding_dim or embedding_dim for f in [*single, *multi]}
+        stops = itertools.accumulate(widths.values())
+        self.input_columns = {
+            name: slice(stop - width, stop)
+            for (name, width), stop in zip(widths.items(), stops, strict=True)
+        }
+        self.input_dim = sum(widths.values())
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.embedding is not None:
+            self.embedding.build()
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        parts = []
+        if self.numeric is not None:
+            parts.append(ops.cast(self.numeric(inputs["numeric"]), self.compute_dtype))
+        if self.embedding is not None:
+            embedded = self.embedding(
+                inputs.get("categorical"), inputs.get("multivalued"), training=training
+            )
+            parts.append(embedded)
+        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
