@@ -27,23 +27,31 @@ class Variant:
         new_task: How a new task comes to the model: `"added"` (default), by `add_task` to the model
             of the older tasks; `"together"`, by training all tasks anew; `"alone"`, by a model of
             its own.
-        method: Arguments of `add_task` that differ from the base's `stage2.module`, or that only
-            this model has. Defaults to nothing.
+        module: What is added to `MPTRec` for a new task, a name in
+            `mptrec_tf.experiments.plan.MODULES`. Defaults to `"prompt"`. Other models are
+            fine-tuned in their own way.
+        module_settings: Arguments of the module that differ from the base's `stage2.module`, or
+            that only this module has. Defaults to nothing.
 
     Raises:
-        ValueError: If `method` is given for a task that is not added.
+        ValueError: If a module is described where none is added.
     """
 
     name: Name
     model: Name
     settings: Settings = Field(default_factory=dict)
     new_task: Literal["added", "together", "alone"] = "added"
-    method: Settings = Field(default_factory=dict)
+    module: Name | None = None
+    module_settings: Settings = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _check_method(self) -> "Variant":
-        if self.method and self.new_task != "added":
-            raise ValueError(f"method is for new_task: added, not for {self.new_task}")
+    def _check_module(self) -> "Variant":
+        described = self.module is not None or self.module_settings
+        if described and (self.model != "mptrec" or self.new_task != "added"):
+            raise ValueError(
+                "module and module_settings are for model: mptrec with new_task: added, not for "
+                f"{self.model} with {self.new_task}"
+            )
         return self
 
 

@@ -7,6 +7,7 @@ from sklearn.manifold import TSNE
 
 from mptrec_tf.evaluation.batches import graph
 from mptrec_tf.experiments.data import EncodedParts
+from mptrec_tf.models import MPTRec
 
 POINTS = 250
 """Rows whose representations are drawn; few, since they are stored with the results."""
@@ -39,13 +40,13 @@ def representations(model: Any, data: EncodedParts) -> dict[str, list[list[int]]
     """Where t-SNE puts the shared and the specific representations of some validation rows.
 
     Args:
-        model: A model; only one with `represent` and a backbone has any.
+        model: A model; only `MPTRec` has any.
         data: The rows.
 
     Returns:
         By name, `"shared"` or a task, points on a grid of 200 by 200; `None` for other models.
     """
-    if not hasattr(model, "represent"):
+    if not isinstance(model, MPTRec):
         return None
     x, _, _ = next(data.batches("validation", ()))
     _, shared, specific = model.represent({name: part[:POINTS] for name, part in x.items()})

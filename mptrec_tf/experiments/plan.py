@@ -11,13 +11,18 @@ from typing import Any, NamedTuple
 from mptrec_tf.config import Config, ModelConfig, ModuleConfig, TrainingConfig, TunerConfig
 from mptrec_tf.errors import SpecError
 from mptrec_tf.experiments.config import Experiment, Variant
+from mptrec_tf.models.prompt_module import PromptModule
 from mptrec_tf.models.registry import MODELS
+from mptrec_tf.models.task_module import TaskModule
 from mptrec_tf.spec.parsing import dump, parse
 from mptrec_tf.spec.space import Parameter
 
 TREES = "lightgbm"
-GIVEN = {"self", "encoder", "tasks", "task", "optimizer", "seed", "name", "dtype"}
-"""Arguments that a run gives itself."""
+MODULES: dict[str, type[TaskModule]] = {"prompt": PromptModule}
+"""What can be added to `MPTRec` for a new task, by name."""
+
+GIVEN = {"self", "encoder", "tasks", "settings", "own_settings", "num_outputs", "seed", "name"}
+"""Arguments that no variant sets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +32,12 @@ class Run:
     Attributes:
         config: Data, features, tasks, and the settings of training, model and module.
         model: Name of the model.
-        settings: Arguments that only this model has.
+        settings: Arguments that only this model, or the module, has.
         tasks: The tasks that are trained.
         seed: Seed of weights, dropout and shuffle.
         tuning_seed: Seed of the search for better settings, `None` without one.
         parent: The run whose model the task is added to; `None` for a new model.
-        method: Arguments of `add_task` that `config.stage2.module` does not have.
+        module: Name of what is added to `MPTRec` for the task; `None` for another model.
     """
 
     config: Config
@@ -42,7 +47,7 @@ class Run:
     seed: int
     tuning_seed: int | None = None
     parent: "Run | None" = None
-    method: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    module: str | None = None
 
     @property
     def stage(self) -> Any:
@@ -51,14 +56,12 @@ class Run:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the model, or of `add_task`, with their values."""
-        if self.model == TREES:
-            return dict(self.settings)
-        if self.parent is None:
-            common: Any = self.config.stage1.model
-            return _taken_by(MODELS[self.model], common) | self.settings
-        common = self.config.stage2.module
-        return _taken_by(_add_task(self.model), common) | self.method
+        """The arguments of the model, or of the module that is added, with their values."""
+        if self.parent is None and self.model != TREES:
+            return _taken_by(MODELS[self.model], self.config.stage1.model) | self.settings
+        if self.module is not None:
+            return _taken_by(MODULES[self.module], self.config.stage2.module) | self.settings
+        return dict(self.settings)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class Run:
             "features": dump(self.config.features),
             "tasks": [dump(self.config.spec.task(name)) for name in self.tasks],
             "model": self.model,
+            "module": self.module,
             "arguments": self.arguments,
             "training": dataclasses.asdict(self.stage.training),
             "seed": self.seed,
@@ -133,28 +137,26 @@ def _runs_of(
     experiment: Experiment, base: Config, variant: Variant
 ) -> Callable[[int], Iterator[Cell]]:
     where = f"{experiment.name}: the variant {variant.name!r}"
-    known = [*MODELS, TREES]
-    if variant.model not in known:
-        raise SpecError(f"{where}: model: no model {variant.model!r}; there are {sorted(known)}")
-    if variant.model == TREES and experiment.new_tasks and variant.new_task != "alone":
-        raise SpecError(f"{where}: new_task: trees are trained for each task alone")
-    adds = bool(experiment.new_tasks) and variant.new_task == "added"
-    config, settings, method = _effective(experiment, base, variant, where, adds)
-    old = experiment.tasks or base.stage1.tasks
+    old = tuple(experiment.tasks or base.stage1.tasks)
     base.spec.with_tasks(*old, *experiment.new_tasks)
+    adds = bool(experiment.new_tasks) and variant.new_task == "added"
+    config = _with_epochs(base, experiment.epochs)
+    config, settings = _as_model(config, experiment, variant, where)
+    module, module_settings = None, dict[str, Any]()
+    if adds:
+        config, module, module_settings = _as_added(config, experiment, variant, where)
 
     def tuning_seed(space: Mapping[str, Any]) -> int | None:
-        return experiment.seeds[0] if space and variant.model != TREES else None
+        return experiment.seeds[0] if space else None
 
     def runs(seed: int) -> Iterator[Cell]:
         def new(tasks: tuple[str, ...]) -> Run:
             searched = tuning_seed(config.tuner.stage1)
             return Run(config, variant.model, settings, tasks, seed, searched)
 
-        first = new(tuple(old))
+        first = latest = new(old)
         yield Cell(variant.name, (), seed, first)
         come: tuple[str, ...] = ()
-        latest = first
         for task in experiment.new_tasks:
             come = (*come, task) if experiment.one_after_another else (task,)
             if variant.new_task == "alone":
@@ -162,59 +164,88 @@ def _runs_of(
             elif variant.new_task == "together":
                 run = new((*old, *come))
             else:
-                parent = latest if experiment.one_after_another else first
-                run = latest = dataclasses.replace(
-                    first,
-                    tasks=(task,),
-                    parent=parent,
-                    method=method,
-                    tuning_seed=tuning_seed(config.tuner.stage2),
+                run = Run(
+                    config,
+                    variant.model,
+                    module_settings,
+                    (task,),
+                    seed,
+                    tuning_seed(config.tuner.stage2),
+                    latest if experiment.one_after_another else first,
+                    module,
                 )
+                latest = run
             yield Cell(variant.name, come, seed, run)
 
     return runs
 
 
-def _effective(
-    experiment: Experiment, base: Config, variant: Variant, where: str, adds: bool
-) -> tuple[Config, dict[str, Any], dict[str, Any]]:
-    """The base as the variant changes it, and the settings that the base does not know."""
-    settings, method = dict(variant.settings), dict(variant.method)
-    stage1, stage2, tuner = base.stage1, base.stage2, experiment.tuning or TunerConfig()
-    if variant.model != TREES:
-        cls = MODELS[variant.model]
-        common, settings = _divide(cls, ModelConfig, settings, f"{where}: settings")
-        model = parse(ModelConfig, _plain(stage1.model) | common, f"{where}: settings")
-        stage1 = dataclasses.replace(stage1, model=model)
-        tuner = dataclasses.replace(tuner, stage1=_space(cls, tuner.stage1))
-    if adds:
-        add_task = _add_task(variant.model, where)
-        common, method = _divide(add_task, ModuleConfig, method, f"{where}: method")
-        module = parse(ModuleConfig, _plain(stage2.module) | common, f"{where}: method")
-        stage2 = dataclasses.replace(stage2, module=module)
-        tuner = dataclasses.replace(tuner, stage2=_space(add_task, tuner.stage2))
-    if experiment.epochs is not None:
-        stage1, stage2 = (
-            dataclasses.replace(
-                stage, training=dataclasses.replace(stage.training, epochs=experiment.epochs)
-            )
-            for stage in (stage1, stage2)
+def _with_epochs(base: Config, epochs: int | None) -> Config:
+    """The base with other epochs, and without a search."""
+    stages = {"stage1": base.stage1, "stage2": base.stage2}
+    if epochs is not None:
+        for name, stage in stages.items():
+            training = dataclasses.replace(stage.training, epochs=epochs)
+            stages[name] = dataclasses.replace(stage, training=training)
+    return dataclasses.replace(base, **stages, tuner=TunerConfig())
+
+
+def _as_model(
+    config: Config, experiment: Experiment, variant: Variant, where: str
+) -> tuple[Config, dict[str, Any]]:
+    """The configuration with the variant's model, and settings that it does not know."""
+    if variant.model == TREES:
+        if experiment.new_tasks and variant.new_task != "alone":
+            raise SpecError(f"{where}: new_task: trees are trained for each task alone")
+        return config, variant.settings
+    if variant.model not in MODELS:
+        known = sorted([*MODELS, TREES])
+        raise SpecError(f"{where}: model: no model {variant.model!r}; there are {known}")
+    cls = MODELS[variant.model]
+    common, own = _divide(cls, ModelConfig, variant.settings, f"{where}: settings")
+    model = parse(ModelConfig, _plain(config.stage1.model) | common, f"{where}: settings")
+    stage1 = dataclasses.replace(config.stage1, model=model)
+    tuning = experiment.tuning
+    if tuning is not None:
+        tuner = dataclasses.replace(tuning, stage1=_space(cls, tuning.stage1), stage2={})
+        config = dataclasses.replace(config, tuner=tuner)
+    return dataclasses.replace(config, stage1=stage1), own
+
+
+def _as_added(
+    config: Config, experiment: Experiment, variant: Variant, where: str
+) -> tuple[Config, str | None, dict[str, Any]]:
+    """The configuration with the variant's module, its name, and settings of its own."""
+    if not hasattr(MODELS[variant.model], "add_task"):
+        able = sorted(name for name, cls in MODELS.items() if hasattr(cls, "add_task"))
+        raise SpecError(
+            f"{where}: new_task: {variant.model} cannot have a task added; give together or alone, "
+            f"or one of the models {able}"
         )
-    config = dataclasses.replace(base, stage1=stage1, stage2=stage2, tuner=tuner)
-    return config, settings, method
+    if variant.model != "mptrec":
+        return _with_space(config, experiment, None), None, {}
+    name = variant.module or "prompt"
+    if name not in MODULES:
+        raise SpecError(f"{where}: module: no module {name!r}; there are {sorted(MODULES)}")
+    cls = MODULES[name]
+    common, own = _divide(cls, ModuleConfig, variant.module_settings, f"{where}: module_settings")
+    module = parse(ModuleConfig, _plain(config.stage2.module) | common, f"{where}: module_settings")
+    config = dataclasses.replace(config, stage2=dataclasses.replace(config.stage2, module=module))
+    return _with_space(config, experiment, cls), name, own
 
 
-def _space(function: Callable[..., Any], space: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """What of a search space a model or `add_task`, and its training, have."""
-    own = arguments_of(function) | {field.name for field in dataclasses.fields(TrainingConfig)}
-    return {name: parameter for name, parameter in space.items() if name in own}
+def _with_space(config: Config, experiment: Experiment, module: type | None) -> Config:
+    if experiment.tuning is None:
+        return config
+    space = _space(module, experiment.tuning.stage2)
+    return dataclasses.replace(config, tuner=dataclasses.replace(config.tuner, stage2=space))
 
 
 def _divide(
-    function: Callable[..., Any], known: type, given: dict[str, Any], where: str
+    cls: type, known: type, given: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings that a class of the configuration has, and the others; all must be arguments."""
-    allowed = arguments_of(function)
+    allowed = arguments_of(cls)
     for name in given:
         if name not in allowed:
             raise SpecError(f"{where}: no argument {name!r}; there are {sorted(allowed)}")
@@ -225,27 +256,33 @@ def _divide(
     )
 
 
-def arguments_of(function: Callable[..., Any]) -> set[str]:
-    """The arguments of a model or of `add_task` that a variant can set."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - GIVEN
+def arguments_of(cls: type) -> set[str]:
+    """The arguments of a model or a module that a variant can set, those of its bases included.
+
+    Args:
+        cls: The class.
+    """
+    names = set[str]()
+    for part in cls.__mro__:
+        if part.__module__.startswith("mptrec_tf.") and "__init__" in vars(part):
+            parameters = inspect.signature(vars(part)["__init__"]).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return names - GIVEN
 
 
-def _taken_by(function: Callable[..., Any], settings: Any) -> dict[str, Any]:
-    """Those settings that a model or `add_task` takes."""
-    allowed = arguments_of(function)
+def _space(cls: type | None, space: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """What of a search space a model or module, and its training, have."""
+    own = {field.name for field in dataclasses.fields(TrainingConfig)}
+    own |= arguments_of(cls) if cls is not None else set()
+    return {name: parameter for name, parameter in space.items() if name in own}
+
+
+def _taken_by(cls: type, settings: Any) -> dict[str, Any]:
+    """Those settings that a model or a module takes."""
+    allowed = arguments_of(cls)
     return {k: v for k, v in dataclasses.asdict(settings).items() if k in allowed}
-
-
-def _add_task(model: str, where: str = "") -> Callable[..., Any]:
-    add_task = getattr(MODELS[model], "add_task", None)
-    if add_task is None:
-        able = [name for name, cls in MODELS.items() if hasattr(cls, "add_task")]
-        raise SpecError(
-            f"{where}: new_task: {model} cannot have a task added; give together or alone, or one "
-            f"of the models {sorted(able)}"
-        )
-    return add_task
 
 
 def _plain(settings: Any) -> dict[str, Any]:

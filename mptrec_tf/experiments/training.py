@@ -17,7 +17,7 @@ from mptrec_tf.evaluation.two_stage import parameter_count
 from mptrec_tf.experiments.costs import matmul_flops
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.insight import gate_means, representations
-from mptrec_tf.experiments.plan import Run
+from mptrec_tf.experiments.plan import MODULES, Run
 from mptrec_tf.experiments.trees import fit_trees
 from mptrec_tf.models.registry import model_class
 from mptrec_tf.spec.parsing import dump, parse
@@ -50,7 +50,10 @@ def extended_model(run: Run, parent: pathlib.Path) -> Any:
     model = keras.models.load_model(parent)
     (task,) = run.config.spec.with_tasks(*run.tasks).tasks
     keras.utils.set_random_seed(run.seed)
-    model.add_task(task, **run.arguments, seed=run.seed)
+    if run.module is None:
+        model.add_task(task)
+    else:
+        model.add_task(task, module=MODULES[run.module](**run.arguments, seed=run.seed))
     return model
 
 

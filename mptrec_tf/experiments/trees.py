@@ -11,7 +11,14 @@ from mptrec_tf.evaluation.metrics import Scored
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.spec import Task
 
-DEFAULTS = {"n_estimators": 3000, "learning_rate": 0.05, "num_leaves": 31}
+DEFAULTS = {
+    "n_estimators": 3000,
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.9,
+    "bagging_freq": 1,
+}
 PATIENCE = 50
 METRICS = {"binary": "auc", "multiclass": "multi_logloss", "regression": "rmse"}
 
@@ -27,8 +34,8 @@ def fit_trees(
         tasks: The tasks.
         data: The rows.
         settings: Arguments of LightGBM that differ from 3,000 rounds at most, a learning rate of
-            0.05 and 31 leaves.
-        seed: Seed of whatever is drawn.
+            0.05, 31 leaves, and 80 % of the columns and 90 % of the rows in a round.
+        seed: Seed of what is drawn.
 
     Returns:
         `"scored"`: by part and task, labels and predictions; `"seconds"`; `"rounds"` by task.
