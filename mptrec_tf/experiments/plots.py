@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from mptrec_tf.evaluation.plots import COLORS, GREY, INK, STYLE, new_axes, to_svg
 from mptrec_tf.experiments.tables import Estimate
@@ -64,6 +65,9 @@ def against(
             label=name,
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
@@ -89,8 +93,9 @@ def shares(title: str, weights: Mapping[str, Sequence[float]], names: Sequence[s
         axes.bar_label(bars, texts, label_type="center", fontsize=8)
         left += widths
     axes.set_xlim(0, 1)
+    axes.set_xticks([])
     axes.grid(visible=False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, fontsize=8)
     return to_svg(axes.figure)
 
 
