@@ -85,7 +85,7 @@ class ExpertBank(keras.layers.Layer):
                     shape=(fan_in, self.num_experts, width)
                     if axis
                     else (self.num_experts, fan_in, width),
-                    initializer=_for_each_expert(self.kernel_initializer, axis),
+                    initializer=for_each(self.kernel_initializer, axis),
                     regularizer=self.kernel_regularizer,
                 )
             )
@@ -99,20 +99,10 @@ class ExpertBank(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         outputs = inputs
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
-            outputs = self.activation(self._product(outputs, kernel) + bias)
+            outputs = self.activation(expert_products(outputs, kernel) + bias)
             if self._dropout is not None:
                 outputs = self._dropout(outputs, training=training)
         return outputs
-
-    def _product(self, inputs: Any, kernel: Any) -> Any:
-        if inputs.ndim == 2 or self.num_experts == 1:
-            # One plain product. On a CPU a batched one takes several times as long: it copies the
-            # kernels into another order each time.
-            fan_in, width = inputs.shape[-1], kernel.shape[-1]
-            joined = ops.reshape(kernel, (fan_in, self.num_experts * width))
-            product = ops.matmul(ops.reshape(inputs, (-1, fan_in)), joined)
-            return ops.reshape(product, (-1, self.num_experts, width))
-        return ops.einsum("bed,edh->beh", inputs, kernel)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.num_experts, self.units[-1])
@@ -130,19 +120,52 @@ class ExpertBank(keras.layers.Layer):
         }
 
 
-def _for_each_expert(initializer: keras.initializers.Initializer, axis: int) -> Any:
-    """Initializes each expert's matrix by itself, so that the fan is that of one expert.
+def for_each(initializer: keras.initializers.Initializer, axis: int) -> Any:
+    """Initializes each matrix of a stack by itself, so that the fan is that of one of them.
 
-    A seeded initializer gets another seed for each expert: equal experts would stay equal.
+    A seeded initializer gets another seed for each: equal experts would stay equal.
+
+    Args:
+        initializer: What initializes a matrix.
+        axis: The axis along which the matrices are stacked.
+
+    Returns:
+        An initializer of the stack.
     """
 
     def initialize(shape: tuple[int, ...], dtype: Any = None) -> Any:
         matrices, matrix = [], tuple(np.delete(shape, axis))
-        for expert in range(shape[axis]):
+        for index in range(shape[axis]):
             config = initializer.get_config()
             if isinstance(config.get("seed"), int):
-                config["seed"] += expert
+                config["seed"] += index
             matrices.append(initializer.from_config(config)(matrix, dtype=dtype))
         return ops.stack(matrices, axis=axis)
 
     return initialize
+
+
+def expert_products(inputs: Any, kernels: Any) -> Any:
+    """The product of an input, or of one input for each expert, with each expert's kernel.
+
+    Args:
+        inputs: float (B, d) for all experts, or (B, experts, d).
+        kernels: float (d, experts, h), or (experts, d, h) with an input for each.
+
+    Returns:
+        float (B, experts, h).
+
+    Example:
+
+    >>> expert_products(ops.ones((2, 5)), ops.ones((5, 3, 4))).shape
+    TensorShape([2, 3, 4])
+    """
+    count = kernels.shape[1 if inputs.ndim == 2 else 0]
+    if inputs.ndim == 2 or count == 1:
+        # One plain product. On a CPU a batched one takes several times as long: it copies the
+        # kernels into another order each time.
+        fan_in, width = inputs.shape[-1], kernels.shape[-1]
+        joined = ops.reshape(kernels, (fan_in, count * width))
+        product = ops.matmul(ops.reshape(inputs, (-1, fan_in)), joined)
+        return ops.reshape(product, (-1, count, width))
+    return ops.einsum("bed,edh->beh", inputs, kernels)

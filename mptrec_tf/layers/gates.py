@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mptrec_tf.layers.experts import for_each
 from mptrec_tf.layers.softmax import softmax
 
 
@@ -21,7 +22,11 @@ class Gate(keras.layers.Layer):
         kernel_regularizer: Regularizer of the kernel. Defaults to `None`.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
-    Input shape: float (B, d). Output shape: float (B, `num_tasks`, `num_choices`), each sums to 1.
+    Input shape: float (B, d), the same input for all gates, or (B, `num_tasks`, d), one input for
+    each. Output shape: float (B, `num_tasks`, `num_choices`), each sums to 1.
+
+    Kernel: (d, `num_tasks` * `num_choices`), or (`num_tasks`, d, `num_choices`) with an input for
+    each.
 
     Example:
 
@@ -51,15 +56,29 @@ class Gate(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) == 3:
+            if input_shape[1] != self.num_tasks:
+                raise ValueError(
+                    f"expected an input of shape (B, {self.num_tasks}, d) or (B, d). "
+                    f"Received: {input_shape}"
+                )
+            shape = (self.num_tasks, input_shape[-1], self.num_choices)
+            initializer = for_each(self.kernel_initializer, axis=0)
+        else:
+            shape = (input_shape[-1], self.num_tasks * self.num_choices)
+            initializer = self.kernel_initializer
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(input_shape[-1], self.num_tasks * self.num_choices),
-            initializer=self.kernel_initializer,
+            shape=shape,
+            initializer=initializer,
             regularizer=self.kernel_regularizer,
         )
 
     def call(self, inputs: Any) -> Any:
-        logits = ops.matmul(inputs, self.kernel)
+        if inputs.ndim == 3:
+            logits = ops.einsum("bkd,kdc->bkc", inputs, self.kernel)
+        else:
+            logits = ops.matmul(inputs, self.kernel)
         weights = softmax(ops.reshape(logits, (-1, self.num_tasks, self.num_choices)))
         return ops.cast(weights, self.compute_dtype)
 

@@ -25,8 +25,8 @@ class TowerBank(keras.layers.Layer):
         seed: Seed of the dropout. Defaults to `None`.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
-    Input shape: float (B, number of towers, h). Output: a list with a float32 tensor
-    (B, `num_outputs[k]`) for each tower, without an activation (logits).
+    Input shape: float (B, number of towers, h), or (B, h), the same input for all. Output: a list
+    with a float32 tensor (B, `num_outputs[k]`) for each tower, without an activation (logits).
 
     Example:
 

@@ -1,7 +1,7 @@
 """Models in stages: trained on some tasks first, then given new ones that change no older one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -15,6 +15,8 @@ from mptrec_tf.models.objectives import prediction
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.data_spec import check_labels_are_not_features
 from mptrec_tf.spec.parsing import dump, parse
+
+ModelT = TypeVar("ModelT", bound="GrowingModel")
 
 
 class GrowingModel(MultiTaskModel):
@@ -175,11 +177,14 @@ class GrowingModel(MultiTaskModel):
     def _tune(self, name: str | None) -> None:
         """Sets what is trainable: stage 1, or one module."""
         self._tuned = name
-        for layer in self.layers:
-            if layer is not self.task_modules:
-                layer.trainable = name is None
+        for layer in self._stage1_layers():
+            layer.trainable = name is None
         for task, module in self.task_modules.modules.items():
             module.trainable = task == name
+
+    def _stage1_layers(self) -> list[keras.layers.Layer]:
+        others = (self.encoder, self.task_modules)
+        return [layer for layer in self.layers if layer not in others]
 
     def _compile_anew(self, optimizer: Any = None) -> None:
         with self.distribute_strategy.scope():
@@ -200,7 +205,7 @@ class GrowingModel(MultiTaskModel):
         trainable = {id(weight) for weight in self.trainable_weights} if frozen_only else set()
         return fingerprint(
             weight
-            for layer in self.layers
+            for layer in [*self._stage1_layers(), self.task_modules]
             for weight in layer.weights
             if id(weight) not in trainable and "seed_generator" not in weight.path
         )
@@ -294,7 +299,9 @@ class GrowingModel(MultiTaskModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(
+        cls: type[ModelT], config: dict[str, Any], custom_objects: Any = None
+    ) -> ModelT:
         config = dict(config)
         where = "the model's configuration"
         added, tuned = config.pop("added"), config.pop("tuned")

@@ -4,16 +4,16 @@ import json
 import os
 import pathlib
 import zipfile
+from typing import overload
 
 import keras
 
 from mptrec_tf.errors import ModelError
+from mptrec_tf.models.growing import GrowingModel, ModelT
 from mptrec_tf.models.mptrec import MPTRec
 
-CLASS = "mptrec_tf>MPTRec"
 
-
-def save_model(model: MPTRec, path: str | os.PathLike[str]) -> None:
+def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
     """Writes a model as a `.keras` file; the file appears under its name when it is complete.
 
     Args:
@@ -30,14 +30,24 @@ def save_model(model: MPTRec, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_model(path: str | os.PathLike[str]) -> MPTRec:
+@overload
+def load_model(path: str | os.PathLike[str]) -> MPTRec: ...
+
+
+@overload
+def load_model(path: str | os.PathLike[str], kind: type[ModelT]) -> ModelT: ...
+
+
+def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) -> GrowingModel:
     """Reads a model file, in Keras's safe mode: nothing that it contains is executed.
 
     `keras.models.load_model` reads these files too; this function adds errors that tell what is
     wrong with a file.
 
     Args:
-        path: A `.keras` file of an `MPTRec` model.
+        path: A `.keras` file of a model of this library.
+        kind: What the model must be, such as `MMoE`; `GrowingModel` allows all. Defaults to
+            `MPTRec`.
 
     Returns:
         The model, compiled if it was saved so, with the same weights, tasks and trainable parts.
@@ -53,9 +63,11 @@ def load_model(path: str | os.PathLike[str]) -> MPTRec:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not a .keras model file, or a broken one: {error}") from error
-    if not isinstance(config, dict) or config.get("registered_name") != CLASS:
+    name = config.get("registered_name") if isinstance(config, dict) else None
+    found = keras.saving.get_registered_object(name)
+    if not isinstance(found, type) or not issubclass(found, kind):
         name = config.get("class_name") if isinstance(config, dict) else None
-        raise ModelError(f"{path}: holds the model {name!r}, expected MPTRec of mptrec_tf")
+        raise ModelError(f"{path}: holds the model {name!r}, expected {kind.__name__}")
     try:
         return keras.models.load_model(path, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
