@@ -30,8 +30,8 @@ class Variant:
         module: What is added to `MPTRec` for a new task, a name in
             `mptrec_tf.experiments.plan.MODULES`. Defaults to `"prompt"`. Other models are
             fine-tuned in their own way.
-        module_settings: Arguments of the module that differ from the base's `stage2.module`, or
-            that only this module has. Defaults to nothing.
+        module_settings: Arguments of the module: of a prompt module what differs from the base's
+            `stage2.module`, of another what differs from its own defaults. Defaults to nothing.
 
     Raises:
         ValueError: If a module is described where none is added.

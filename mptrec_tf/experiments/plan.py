@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from mptrec_tf.config import Config, ModelConfig, ModuleConfig, TrainingConfig, TunerConfig
 from mptrec_tf.errors import SpecError
 from mptrec_tf.experiments.config import Experiment, Variant
+from mptrec_tf.models.lora_module import LoRAModule
+from mptrec_tf.models.probe_module import ProbeModule
 from mptrec_tf.models.prompt_module import PromptModule
 from mptrec_tf.models.registry import MODELS
 from mptrec_tf.models.task_module import TaskModule
@@ -18,7 +20,12 @@ from mptrec_tf.spec.parsing import dump, parse
 from mptrec_tf.spec.space import Parameter
 
 TREES = "lightgbm"
-MODULES: dict[str, type[TaskModule]] = {"prompt": PromptModule}
+PROMPT = "prompt"
+MODULES: dict[str, type[TaskModule]] = {
+    PROMPT: PromptModule,
+    "probe": ProbeModule,
+    "lora": LoRAModule,
+}
 """What can be added to `MPTRec` for a new task, by name."""
 
 GIVEN = {"self", "encoder", "tasks", "settings", "own_settings", "num_outputs", "seed", "name"}
@@ -59,8 +66,8 @@ class Run:
         """The arguments of the model, or of the module that is added, with their values."""
         if self.parent is None and self.model != TREES:
             return _taken_by(MODELS[self.model], self.config.stage1.model) | self.settings
-        if self.module is not None:
-            return _taken_by(MODULES[self.module], self.config.stage2.module) | self.settings
+        if self.module == PROMPT:
+            return dataclasses.asdict(self.config.stage2.module) | self.settings
         return dict(self.settings)
 
     @property
@@ -224,14 +231,22 @@ def _as_added(
         )
     if variant.model != "mptrec":
         return _with_space(config, experiment, None), None, {}
-    name = variant.module or "prompt"
+    name = variant.module or PROMPT
     if name not in MODULES:
         raise SpecError(f"{where}: module: no module {name!r}; there are {sorted(MODULES)}")
-    cls = MODULES[name]
-    common, own = _divide(cls, ModuleConfig, variant.module_settings, f"{where}: module_settings")
-    module = parse(ModuleConfig, _plain(config.stage2.module) | common, f"{where}: module_settings")
-    config = dataclasses.replace(config, stage2=dataclasses.replace(config.stage2, module=module))
-    return _with_space(config, experiment, cls), name, own
+    own = dict(variant.module_settings)
+    _check_arguments(MODULES[name], own, f"{where}: module_settings")
+    if name == PROMPT:
+        module = parse(
+            ModuleConfig, _plain(config.stage2.module) | own, f"{where}: module_settings"
+        )
+        stage2 = dataclasses.replace(config.stage2, module=module)
+        return (
+            _with_space(dataclasses.replace(config, stage2=stage2), experiment, MODULES[name]),
+            name,
+            {},
+        )
+    return _with_space(config, experiment, None), name, own
 
 
 def _with_space(config: Config, experiment: Experiment, module: type | None) -> Config:
@@ -245,15 +260,19 @@ def _divide(
     cls: type, known: type, given: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings that a class of the configuration has, and the others; all must be arguments."""
-    allowed = arguments_of(cls)
-    for name in given:
-        if name not in allowed:
-            raise SpecError(f"{where}: no argument {name!r}; there are {sorted(allowed)}")
+    _check_arguments(cls, given, where)
     common = {field.name for field in dataclasses.fields(known)}
     return (
         {name: value for name, value in given.items() if name in common},
         {name: value for name, value in given.items() if name not in common},
     )
+
+
+def _check_arguments(cls: type, given: Mapping[str, Any], where: str) -> None:
+    allowed = arguments_of(cls)
+    for name in given:
+        if name not in allowed:
+            raise SpecError(f"{where}: no argument {name!r}; there are {sorted(allowed)}")
 
 
 def arguments_of(cls: type) -> set[str]:
