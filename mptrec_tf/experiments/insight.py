@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from sklearn.manifold import TSNE
 
 from mptrec_tf.evaluation.batches import graph
@@ -53,7 +54,8 @@ def representations(model: Any, data: EncodedParts) -> dict[str, list[list[int]]
     vectors = np.concatenate([shared.numpy()[:, None], specific.numpy()], axis=1)
     names = ["shared", *(task.name for task in model.stage1_tasks)]
     flat = vectors.reshape(-1, vectors.shape[-1])
-    placed = TSNE(random_state=0, init="pca").fit_transform(flat)
+    with threadpoolctl.threadpool_limits(1):  # on a busy machine several wait for each other
+        placed = TSNE(random_state=0, init="pca").fit_transform(flat)
     placed = SIDE * (placed - placed.min(axis=0)) / np.ptp(placed, axis=0)
     placed = placed.round().astype(int).reshape(*vectors.shape[:2], 2)
     return {name: placed[:, k].tolist() for k, name in enumerate(names)}

@@ -17,9 +17,17 @@ from mptrec_tf.experiments.config import Experiment
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.plan import TREES, Cell, Run, plan
 from mptrec_tf.experiments.store import Results, only_one
-from mptrec_tf.experiments.training import MODEL_FILE, train, train_trees, with_values
+from mptrec_tf.experiments.training import (
+    MODEL_FILE,
+    TRAINING,
+    train,
+    train_trees,
+    with_values,
+)
+from mptrec_tf.models import save_model
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.files import write_json
+from mptrec_tf.training.fitting import CACHE
 
 RESULT_FILE = "result.json"
 TUNING = "tuning"
@@ -133,38 +141,48 @@ class Runner:
         gc.collect()  # models hold cycles
         data = self._data_of(run)
         directory = self._directory(run)
-        tuned = None
+        directory.mkdir(parents=True, exist_ok=True)
         if run.model == TREES:
-            result = train_trees(run, data)
-            parameters = None
+            chosen, result = run, train_trees(run, data)
         else:
-            parent_file = self._directory(run.parent) / MODEL_FILE if run.parent else None
-            chosen = run
-            if run.tuning_seed is not None:
-                tuned = self._tuned(run, data)
-                stage = "stage1" if run.parent is None else "stage2"
-                chosen = dataclasses.replace(run, config=with_values(run.config, stage, tuned))
-            model, result = train(chosen, data, directory, parent_file, verbose=self.verbose)
-            parameters = result["trained_parameters"] + (parent["parameters"] if parent else 0)
-            model.save(directory / f".partial-{MODEL_FILE}")
-            (directory / f".partial-{MODEL_FILE}").replace(directory / MODEL_FILE)
-            run = chosen
+            chosen, result = self._train_model(run, data, parent)
         result = {
             "model": run.model,
-            "arguments": run.arguments,
-            "training": dump(run.stage.training),
-            "tuned": tuned,
-            "trials": run.config.tuner.trials if tuned is not None else 0,
+            "arguments": chosen.arguments,
+            "training": dump(chosen.stage.training),
             **result,
-            "parameters": parameters,
             "rows": {part: data.number(part) for part in ("train", "validation", "test")},
             "versions": versions(),
         }
-        directory.mkdir(parents=True, exist_ok=True)
         write_json(result, directory / RESULT_FILE)
-        for finished in ("training", "representations"):
+        for finished in (TRAINING, CACHE):
             shutil.rmtree(directory / finished, ignore_errors=True)
         return result
+
+    def _train_model(
+        self, run: Run, data: EncodedParts, parent: dict[str, Any] | None
+    ) -> tuple[Run, dict[str, Any]]:
+        """The run with the settings that a search has chosen, if there is one, and its result."""
+        directory = self._directory(run)
+        parent_file = None if run.parent is None else self._directory(run.parent) / MODEL_FILE
+        chosen, tuned = run, None
+        if run.tuning_seed is not None:
+            tuned = self._tuned(run, data)
+            stage = "stage1" if run.parent is None else "stage2"
+            chosen = dataclasses.replace(run, config=with_values(run.config, stage, tuned))
+        model, result = train(chosen, data, directory, parent_file, verbose=self.verbose)
+        save_model(model, directory / MODEL_FILE)
+        identical, older = None, 0
+        if parent is not None:
+            old, new = parent["predictions"], result["predictions"]
+            identical, older = old == {task: new[task] for task in old}, parent["parameters"]
+        return chosen, {
+            "tuned": tuned,
+            "trials": run.config.tuner.trials if tuned is not None else 0,
+            **result,
+            "parameters": older + result["trained_parameters"],
+            "old_tasks_identical": identical,
+        }
 
     def _tuned(self, run: Run, data: EncodedParts) -> dict[str, Any]:
         """The settings that a search with the first seed chooses."""

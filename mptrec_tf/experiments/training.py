@@ -1,6 +1,7 @@
 """One run: its model made, trained, scored."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -67,9 +68,13 @@ def train_trees(run: Run, data: EncodedParts) -> dict[str, Any]:
     tasks = list(run.config.spec.with_tasks(*run.tasks).tasks)
     trained = fit_trees(tasks, data, run.arguments, run.seed)
     return {
+        "tuned": None,
+        "trials": 0,
         "tasks": list(run.tasks),
         **{part: _metrics(trained["scored"][part]) for part in SCORED},
+        "predictions": None,
         "old_tasks_identical": None,
+        "parameters": None,
         "trained_parameters": None,
         "flops": None,
         "epochs": max(trained["rounds"].values()),
@@ -103,15 +108,11 @@ def train(
     Raises:
         ModelError: If the directory holds another training.
     """
-    before: dict[str, dict[str, Scored]] = {}
+    stage = data.stage(run.tasks)
     if parent is None:
         model = new_model(run, data.encoder)
     else:
-        old = keras.models.load_model(parent)
-        before = {part: score(old, data, part, [t.name for t in old.tasks]) for part in SCORED}
         model = extended_model(run, parent)
-    stage = data.stage(run.tasks)
-    if parent is not None:
         stage2 = run.config.stage2
         stage = with_cache(model, stage, stage2.cache, directory / CACHE, stage2.cache_dtype)
     trained = fit_stage(
@@ -128,7 +129,7 @@ def train(
     return model, {
         "tasks": names,
         **{part: _metrics(scored[part]) for part in SCORED},
-        "old_tasks_identical": None if parent is None else _same(before, scored),
+        "predictions": {name: _digest([scored[part][name] for part in SCORED]) for name in names},
         "trained_parameters": parameter_count(model.trainable_weights),
         "flops": _flops(model, stage.train.batches(run.stage.training.batch_size), data),
         "epochs": len(trained.epochs),
@@ -184,13 +185,12 @@ def _metrics(scored: dict[str, Scored]) -> dict[str, dict[str, float]]:
     return {name: task.metrics() for name, task in scored.items()}
 
 
-def _same(before: dict[str, dict[str, Scored]], after: dict[str, dict[str, Scored]]) -> bool:
-    """Whether every prediction that there was before is the same now, bit for bit."""
-    return all(
-        scored.predictions.tobytes() == after[part][name].predictions.tobytes()
-        for part, tasks in before.items()
-        for name, scored in tasks.items()
-    )
+def _digest(parts: Sequence[Scored]) -> str:
+    """A short digest over every bit of a task's predictions."""
+    digest = hashlib.sha256()
+    for scored in parts:
+        digest.update(scored.predictions.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _flops(model: Any, train: tf.data.Dataset, data: EncodedParts) -> dict[str, float]:
