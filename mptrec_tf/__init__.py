@@ -5,7 +5,15 @@ __version__ = "0.1.0"
 from mptrec_tf import data, layers, optimizers, training
 from mptrec_tf.data import FeatureEncoder, make_dataset
 from mptrec_tf.errors import DataError, ModelError, MPTRecError, ServingError, SpecError
-from mptrec_tf.models import MPTRec, PromptModule, load_model, save_model
+from mptrec_tf.models import (
+    LoRAModule,
+    MPTRec,
+    ProbeModule,
+    PromptModule,
+    load_model,
+    model_class,
+    save_model,
+)
 from mptrec_tf.spec import (
     CategoricalFeature,
     DataSpec,
@@ -19,11 +27,13 @@ __all__ = [
     "DataError",
     "DataSpec",
     "FeatureEncoder",
+    "LoRAModule",
     "MPTRec",
     "MPTRecError",
     "ModelError",
     "MultiValuedFeature",
     "NumericFeature",
+    "ProbeModule",
     "PromptModule",
     "ServingError",
     "SpecError",
@@ -32,6 +42,7 @@ __all__ = [
     "layers",
     "load_model",
     "make_dataset",
+    "model_class",
     "optimizers",
     "save_model",
     "training",

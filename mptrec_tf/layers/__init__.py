@@ -1,5 +1,6 @@
 """The Keras layers that MPT-Rec is made of."""
 
+from mptrec_tf.layers.adapters import ExpertAdapter
 from mptrec_tf.layers.adversarial import GradientReversal, TaskClassifier, reversal_strength
 from mptrec_tf.layers.dropout import PhiloxDropout
 from mptrec_tf.layers.embedding import FeatureEmbedding
@@ -10,6 +11,7 @@ from mptrec_tf.layers.prompts import PromptAttention, TaskPrompt
 from mptrec_tf.layers.towers import TowerBank
 
 __all__ = [
+    "ExpertAdapter",
     "ExpertBank",
     "FeatureEmbedding",
     "Gate",
