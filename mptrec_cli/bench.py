@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
     from mptrec_tf.experiments import Experiment
+
+TRAININGS = 20
+"""How many a process does: each leaves about 100 MB of compiled programs behind."""
 
 BENCH = """\
 Experiments that are declared in YAML files: which models, tasks, seeds and settings are compared.
@@ -114,9 +118,17 @@ def run(args: argparse.Namespace) -> None:
         )
         for experiment in _experiments(args)
     ]
-    runner = Runner(args.output, args.results, report=lambda line: note(line, args.quiet))
+    runner = Runner(
+        args.output,
+        args.results,
+        most=TRAININGS,
+        report=lambda line: note(line, args.quiet),
+    )
     with contextlib.redirect_stdout(sys.stderr):
-        runner.run(experiments)
+        done = runner.run(experiments)
+    if not done:
+        note("going on in a new process, which begins with all memory free", args.quiet)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (the command itself, once more)
     for experiment in experiments:
         print(runner.results / f"{experiment.name}.jsonl")
 

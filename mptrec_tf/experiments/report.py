@@ -24,8 +24,8 @@ HOW_TO_READ = (
     "sample standard deviation over seeds, and the mean's 95 % interval by Student's t. p: paired "
     "t-test over the seeds against the reference, two-sided, not corrected for the number of "
     "comparisons. MFLOP a row: multiplications and additions of all matrix products in a training "
-    "step, as it was run. Seconds: of all epochs, with compilation and validation, without a "
-    "search for settings. Variants that share a model of the older tasks are shown once there."
+    "step, as it was run. Seconds: of the whole training, with compilation and validation, without "
+    "a search for settings. Variants that share a model of the older tasks are shown once there."
 )
 
 

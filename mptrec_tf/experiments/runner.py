@@ -49,6 +49,8 @@ class Runner:
             time works there.
         results: Where each experiment's results are written, `NAME.jsonl`. Defaults to `None`, the
             same directory.
+        most: How many trainings to do at most. XLA never frees what it has compiled, so a long list
+            wants a new process now and then. Defaults to `None`, all.
         report: Takes a line about each step. Defaults to `print`.
         verbose: As in `keras.Model.fit`. Defaults to 0.
 
@@ -64,22 +66,27 @@ class Runner:
         directory: str | os.PathLike[str],
         results: str | os.PathLike[str] | None = None,
         *,
+        most: int | None = None,
         report: Callable[[str], None] = print,
         verbose: int = 0,
     ) -> None:
         self.directory = pathlib.Path(directory)
         self.results = pathlib.Path(results or directory)
+        self.most = most
         self.report = report
         self.verbose = verbose
         self._data: tuple[Any, EncodedParts] | None = None
-        self._seconds: list[float] = []
+        self._paces: list[float] = []
         self._left: dict[str, float] = {}
 
-    def run(self, experiments: Sequence[Experiment]) -> None:
+    def run(self, experiments: Sequence[Experiment]) -> bool:
         """Runs what is not done yet.
 
         Args:
             experiments: The experiments, one after another.
+
+        Returns:
+            Whether all is done; not, where `most` trainings were done and others are left.
 
         Raises:
             SpecError: If an experiment does not fit, before anything is trained.
@@ -96,10 +103,10 @@ class Runner:
                 self.report(
                     f"about {_duration(sum(self._left.values()))} to go at most, a first guess"
                 )
-            for experiment, cells in plans:
-                self._run_cells(experiment, cells)
+            return all(self._run_cells(experiment, cells) for experiment, cells in plans)
 
-    def _run_cells(self, experiment: Experiment, cells: list[Cell]) -> None:
+    def _run_cells(self, experiment: Experiment, cells: list[Cell]) -> bool:
+        """Whether all cells of an experiment are done."""
         results = Results(self.results / f"{experiment.name}.jsonl")
         results.keep({cell.run.digest for cell in cells})
         stored = {_key(line) for line in results.lines()}
@@ -107,6 +114,9 @@ class Runner:
             key = (cell.variant, cell.new_tasks, cell.seed, cell.run.digest)
             if key in stored:
                 continue
+            done = self._result_file(cell.run).is_file()
+            if not done and self.most is not None and len(self._paces) >= self.most:
+                return False
             about = f"{experiment.name}: {_title(cell)}"
             result = self._result(cell.run, about)
             if cell.seed != experiment.seeds[0]:
@@ -121,6 +131,7 @@ class Runner:
                     **result,
                 }
             )
+        return True
 
     def _result(self, run: Run, about: str) -> dict[str, Any]:
         """The result of a run, which is trained if it has none yet."""
@@ -230,8 +241,8 @@ class Runner:
     def _note(self, run: Run, result: dict[str, Any], seconds: float) -> None:
         """Says what a run gave, and how long the others will take at this pace."""
         guess = self._left.pop(run.digest, 0.0)
-        self._seconds.append(seconds / guess if guess else 1.0)
-        pace = sum(self._seconds) / len(self._seconds)
+        self._paces.append(seconds / guess if guess else 1.0)
+        pace = sum(self._paces) / len(self._paces)
         metrics = ", ".join(
             f"{task} {next(iter(result['test'][task].values())):.4f}" for task in result["tasks"]
         )

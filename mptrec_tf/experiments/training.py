@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,7 @@ def train(
         ModelError: If the directory holds another training.
     """
     stage = data.stage(run.tasks)
+    begun = time.perf_counter()
     if parent is None:
         model = new_model(run, data.encoder)
     else:
@@ -124,6 +126,7 @@ def train(
         seed=run.seed,
         verbose=verbose,
     )
+    spent = time.perf_counter() - begun
     names = [task.name for task in model.tasks]
     scored = {part: score(model, data, part, names) for part in SCORED}
     return model, {
@@ -134,7 +137,9 @@ def train(
         "flops": _flops(model, stage.train.batches(run.stage.training.batch_size), data),
         "epochs": len(trained.epochs),
         "best_epoch": trained.best_epoch + 1,
-        "seconds": trained.seconds,
+        # The epochs alone do not count what a model does before them; of one that was cut off and
+        # went on, nothing else is known.
+        "seconds": max(spent, trained.seconds),
         "gates": gate_means(model, data),
         "representations": representations(model, data) if parent is None else None,
     }

@@ -80,6 +80,16 @@ def test_a_run_that_fails_leaves_what_was_done(tmp_path, base, monkeypatch):
     assert [line["seed"] for line in results.lines()] == [0, 1, 2]
 
 
+def test_no_more_trainings_than_allowed(tmp_path, base, monkeypatch):
+    trained = counted(monkeypatch)
+    experiment = small_experiments.experiment(base, seeds=[0, 1, 2])
+    counts = []
+    for _ in range(2):
+        done = Runner(tmp_path / "work", most=2, report=str).run([experiment])
+        counts.append((done, len(trained)))
+    assert counts == [(False, 2), (True, 3)]
+
+
 def test_lines_of_what_is_no_longer_declared_are_dropped(tmp_path, base):
     run(tmp_path, small_experiments.experiment(base, seeds=[0, 1]))
     changed = {**TREES, "settings": {"n_estimators": 3, "min_data_in_leaf": 5}}
