@@ -56,6 +56,7 @@ class Gate(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape: tuple[int | None, ...]
         if len(input_shape) == 3:
             if input_shape[1] != self.num_tasks:
                 raise ValueError(

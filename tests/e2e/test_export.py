@@ -10,10 +10,12 @@ import pytest
 from mptrec_tf import (
     CategoricalFeature,
     FeatureEncoder,
+    LoRAModule,
     MPTRec,
     NumericFeature,
     Task,
     make_dataset,
+    model_class,
     save_model,
 )
 from mptrec_tf.config import Config
@@ -111,5 +113,41 @@ def test_every_census_test_row_is_served_the_score_of_predict(tmp_path):
     ):
         scores = client.predict(rows, timeout=300)
     assert set(scores) == {"income", "marital"}
+    for task, values in scores.items():
+        np.testing.assert_allclose(values, expected[task], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "added"), [("mmoe", {}), ("mptrec", {"module": LoRAModule(rank=2)})]
+)
+def test_a_task_that_was_added_without_prompts_is_a_version_too(kind, added, tmp_path):
+    """Each version passes its check, which is done by TensorFlow's C++ loader."""
+    rng = np.random.default_rng(0)
+    rows = {
+        "age": rng.integers(18, 80, 64),
+        "city": rng.choice(["Lima", "Oslo"], 64),
+        **{name: rng.integers(0, 2, 64) for name in ("click", "like", "buy")},
+    }
+    encoder = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")]).adapt(rows)
+    tasks = [Task(name, name) for name in ("click", "like", "buy")]
+    model = model_class(kind)(encoder, tasks[:2], expert_units=(8, 4), tower_units=(4,))
+    model.compile("adam", run_eagerly=True)
+    model.fit(make_dataset(rows, encoder, tasks[:2]), verbose=0)
+    export(model, tmp_path / "shop")
+    model.add_task(tasks[2], **added)
+    model.fit(make_dataset(rows, encoder, tasks[2:]), verbose=0)
+
+    export(model, tmp_path / "shop", rows=rows)
+
+    first, second = (Manifest.read(tmp_path / "shop" / version) for version in ("1", "2"))
+    assert (second.stage, second.parent_version, second.added_tasks) == (2, 1, ["buy"])
+    assert second.frozen_fingerprint == first.fingerprint
+    with (
+        LocalServer(tmp_path / "shop") as server,
+        Client(f"grpc://{server.grpc_address}", "shop") as client,
+    ):
+        scores = client.predict(pd.DataFrame(rows)[["age", "city"]])
+    expected = model.predict(encoder.encode(rows), verbose=0)
+    assert set(scores) == set(expected)
     for task, values in scores.items():
         np.testing.assert_allclose(values, expected[task], atol=1e-6)

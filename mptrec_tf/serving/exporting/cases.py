@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mptrec_tf.models import MPTRec
+from mptrec_tf.models import GrowingModel
 from mptrec_tf.serving.cases import Case, Value, to_value
 from mptrec_tf.serving.exporting.samples import Columns, to_arrays, to_examples, unknown_categories
 from mptrec_tf.serving.layout import COLUMNS, ENCODED, EXAMPLES, INPUTS, SERVING_DEFAULT
 from mptrec_tf.spec import MultiValuedFeature, NumericFeature, Task
 
 
-def make_cases(model: MPTRec, rows: Columns) -> list[Case]:
+def make_cases(model: GrowingModel, rows: Columns) -> list[Case]:
     """Each signature with good rows, and what a server must withstand.
 
     Args:
@@ -50,7 +50,7 @@ def make_cases(model: MPTRec, rows: Columns) -> list[Case]:
     ]
 
 
-def _scores(model: MPTRec, rows: Columns) -> dict[str, np.ndarray]:
+def _scores(model: GrowingModel, rows: Columns) -> dict[str, np.ndarray]:
     predictions = model(model.encoder.encode(rows), training=False)
     return {name: np.asarray(values) for name, values in predictions.items()}
 
@@ -69,7 +69,7 @@ def _head(task: Task, scores: np.ndarray) -> dict[str, Value]:
     }
 
 
-def _empty_example(model: MPTRec) -> Case:
+def _empty_example(model: GrowingModel) -> Case:
     """An Example without any feature: stand-ins where all features have one, else an error."""
     inputs = {EXAMPLES: to_value(np.array([b""], object))}
     features = model.encoder.features

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ServingError
-from mptrec_tf.models import MPTRec
+from mptrec_tf.models import GrowingModel
 from mptrec_tf.serving.cases import write_cases
 from mptrec_tf.serving.checking.checker import check
 from mptrec_tf.serving.exporting.cases import make_cases
@@ -28,7 +28,7 @@ SAMPLE_ROWS = 64
 
 
 def export(
-    model: MPTRec,
+    model: GrowingModel,
     base_path: str | os.PathLike[str],
     version: int | None = None,
     *,
@@ -82,7 +82,7 @@ def export(
 
 
 def write_version(
-    model: MPTRec,
+    model: GrowingModel,
     directory: str | os.PathLike[str],
     *,
     name: str,
@@ -173,7 +173,7 @@ def publish_version(
         return _publish(copy, base_path, version, manifest)
 
 
-def _prepare(model: MPTRec, rows: Source | None) -> tuple[ServedModel, Columns]:
+def _prepare(model: GrowingModel, rows: Source | None) -> tuple[ServedModel, Columns]:
     """Everything that can be refused before a file is written."""
     prediction_log_type()
     if rows is None:
@@ -184,7 +184,7 @@ def _prepare(model: MPTRec, rows: Source | None) -> tuple[ServedModel, Columns]:
 
 
 def _write(
-    model: MPTRec,
+    model: GrowingModel,
     served: ServedModel,
     sample: Columns,
     directory: pathlib.Path,

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.models import MPTRec
+from mptrec_tf.models import GrowingModel
 from mptrec_tf.serving.layout import MANIFEST_FILE
 from mptrec_tf.spec import DataSpec
 from mptrec_tf.spec.parsing import dump
@@ -58,7 +58,7 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, model: MPTRec, name: str, metrics: Mapping[str, Any], warmup_requests: int
+        cls, model: GrowingModel, name: str, metrics: Mapping[str, Any], warmup_requests: int
     ) -> "Manifest":
         """The manifest of a model that has no version yet (0).
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.errors import ModelError
-from mptrec_tf.models import MPTRec
+from mptrec_tf.models import GrowingModel, MPTRec, PromptModule
 from mptrec_tf.models.objectives import prediction
 from mptrec_tf.serving.exporting.heads import Heads, group
 from mptrec_tf.serving.layout import (
@@ -48,7 +48,7 @@ class ServedModel:
         ModelError: If a task has the name of one of the other signatures.
     """
 
-    def __init__(self, model: MPTRec) -> None:
+    def __init__(self, model: GrowingModel) -> None:
         for task in model.tasks:
             if task.name in RESERVED:
                 raise ModelError(
@@ -60,10 +60,9 @@ class ServedModel:
         specs = column_specs(encoder.features)
         self.aliases = aliases = safe_names(specs)
 
-        groups, alone = group(model.prompt_modules.modules)
-        prompts = np.asarray(model.prompts.prompts)
-        heads_together = [Heads(members, prompts) for members in groups]
-        one_by_one = [task.name for task in model.stage1_tasks] + alone
+        heads_together = _heads_together(model)
+        together = [name for heads in heads_together for name in heads.names]
+        one_by_one = [task.name for task in model.tasks if task.name not in together]
 
         @tf.function(input_signature=[encoded_specs(encoder)])
         def score(encoded: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -180,6 +179,15 @@ def safe_names(columns: Mapping[str, Any]) -> dict[str, str]:
             alias += "_"
         aliases[column] = alias
     return aliases
+
+
+def _heads_together(model: GrowingModel) -> list[Heads]:
+    """The prompt modules that are computed several at once."""
+    if not isinstance(model, MPTRec):
+        return []
+    modules = model.prompt_modules.modules
+    groups, _ = group({n: m for n, m in modules.items() if isinstance(m, PromptModule)})
+    return [Heads(members, np.asarray(model.prompts.prompts)) for members in groups]
 
 
 def _of_examples(function: Any, name: str) -> Any:
