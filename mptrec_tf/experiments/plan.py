@@ -49,7 +49,7 @@ class Run:
 
     config: Config
     model: str
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     tasks: tuple[str, ...]
     seed: int
     tuning_seed: int | None = None
@@ -189,7 +189,7 @@ def _runs_of(
 
 def _with_epochs(base: Config, epochs: int | None) -> Config:
     """The base with other epochs, and without a search."""
-    stages = {"stage1": base.stage1, "stage2": base.stage2}
+    stages: dict[str, Any] = {"stage1": base.stage1, "stage2": base.stage2}
     if epochs is not None:
         for name, stage in stages.items():
             training = dataclasses.replace(stage.training, epochs=epochs)

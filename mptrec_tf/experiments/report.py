@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mptrec_tf.config import Config
+from mptrec_tf.config import Config, TrainingConfig
 from mptrec_tf.errors import ModelError
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.experiments import tables
@@ -144,10 +144,13 @@ def _facts(lines: Lines) -> list[str]:
     rows = every[0]["rows"]
     features = len(base.features)
     labels = sorted({task.label for task in base.tasks})
+    longest = TrainingConfig().epochs  # what is at its default is not stored
+    epochs = sorted({line["training"].get("epochs", longest) for line in every})
     facts = [
         f"{features} features; the label columns {', '.join(labels)} are none of them.",
         ", ".join(f"{number:,} {part} rows" for part, number in rows.items()) + ".",
-        f"Seeds {', '.join(map(str, lines.seeds))}; early stopping on validation.",
+        f"Seeds {', '.join(map(str, lines.seeds))}; at most {' or '.join(map(str, epochs))} "
+        "epochs, early stopping on validation.",
         f"Made by `mptrec bench run experiments/{experiment.name}.yaml`.",
     ]
     trials = {line["variant"]: 0 for line in every}

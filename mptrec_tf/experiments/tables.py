@@ -295,7 +295,7 @@ def _costs(lines: Lines, variant: str, come: tuple[str, ...]) -> list[str]:
         count += f" ({parameters.mean / whole:.1%})"
     return [
         count,
-        NONE if operations is None else f"{operations.mean / 1e6:.2f}",
+        NONE if operations is None else f"{operations.mean / 1e6:.3g}",
         spread(time, 1),
     ]
 

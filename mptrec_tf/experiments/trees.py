@@ -58,7 +58,7 @@ def fit_trees(
         parts = {part: _arrays(data, part, task) for part in ("train", "validation", "test")}
         known = {part: ~np.isnan(labels) for part, (_, labels, _) in parts.items()}
         numeric = len(data.encoder.numeric_features)
-        sets = {}
+        sets: dict[str, Any] = {}
         for part in ("train", "validation"):
             x, y, weights = parts[part]
             sets[part] = lightgbm.Dataset(
@@ -68,7 +68,7 @@ def fit_trees(
                 categorical_feature=list(range(numeric, x.shape[1])),
                 reference=sets.get("train"),
             )
-        objective = {"objective": task.kind, "metric": METRICS[task.kind]}
+        objective: dict[str, Any] = {"objective": task.kind, "metric": METRICS[task.kind]}
         if task.kind == "multiclass":
             objective["num_class"] = task.num_outputs
         arguments = {**DEFAULTS, **objective, "seed": seed, "verbose": -1, **settings}

@@ -72,6 +72,7 @@ def line(
         "seed": seed,
         "digest": f"{variant}{seed}{new_tasks}",
         "model": "mptrec",
+        "training": {"epochs": 3},
         "tuned": None,
         "trials": 0,
         "tasks": list(aucs),

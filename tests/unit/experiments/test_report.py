@@ -75,7 +75,7 @@ def test_markdown(tmp_path, experiment, stored):
     text = (tmp_path / "r.md").read_text()
     assert text.startswith("<!-- Generated from stored results")
     assert "| prompt (reference) | 0.8100 ± 0.0100 | 0.7852 to 0.8348 | - |" in text
-    assert "Seeds 0, 1, 2;" in text
+    assert "Seeds 0, 1, 2; at most 3 epochs, early stopping on validation." in text
     assert "`mptrec bench run experiments/tiny.yaml`" in text
     assert "4 features; the label columns buy, click, like are none of them." in text
     assert "svg" not in text

@@ -76,7 +76,7 @@ def test_together(lines):
     assert second[:2] == ["b", "0.8033 ± 0.0153"]
     assert second[3] == f"{stats.ttest_rel(list(B.values()), list(A.values())).pvalue:.3f}"
     assert second[6] == "1.000"  # like is the same
-    assert first[-3:] == ["1,000", "2.50", "11.0 ± 1.0"]
+    assert first[-3:] == ["1,000", "2.5", "11.0 ± 1.0"]
 
 
 def test_new_task(lines):
