@@ -9,6 +9,7 @@ TORCH_READY := $(TORCH_VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-fast test-slow test-pipelines pipeline-demo pipeline-demo-docs lint format
+.PHONY: bench-quality bench-quality-full bench-synthetic results-docs
 .PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks bench-input lock wheel clean help
 
 help:  ## This list
@@ -61,6 +62,31 @@ bench-input: $(READY)  ## Rows a second and memory of streamed input; docs/input
 
 bench-speed-docs: $(READY)  ## docs/performance.md from what these three measured last
 	$(BIN)/python benchmarks/performance_docs.py --results runs/bench-speed
+
+bench-quality: $(READY)  ## Experiments 1 and 2, two seeds, one epoch, as a check (30 minutes)
+	$(BIN)/python -m mptrec_cli bench run experiments/stage1.yaml experiments/new_task.yaml \
+	  --seeds 2 --new-tasks 1 --epochs 1 --no-tuning --output runs/bench-quality
+	$(BIN)/python -m mptrec_cli bench report experiments/stage1.yaml experiments/new_task.yaml \
+	  --results runs/bench-quality --html runs/bench-quality/report.html
+
+bench-quality-full: $(READY)  ## All experiments on Census-income, five seeds, to docs/results (hours)
+	$(BIN)/python -m mptrec_cli bench run experiments/*.yaml --output runs/bench \
+	  --results docs/results
+
+SYNTHETIC := runs/synthetic
+
+bench-synthetic: $(READY)  ## That experiments run on the formats of Ali-CCP and Byte-Rec
+	for data in ali-ccp byte-rec; do \
+	  $(BIN)/python -m mptrec_cli data generate $$data --rows 50000 \
+	    --output $(SYNTHETIC)/raw/$$data && \
+	  $(BIN)/python -m mptrec_cli data prepare $$data --source $(SYNTHETIC)/raw/$$data \
+	    --output $(SYNTHETIC)/$$(echo $$data | tr - _) || exit 1; \
+	done
+	$(BIN)/python -m mptrec_cli bench run experiments/synthetic/*.yaml --output runs/bench-synthetic
+
+results-docs: $(READY)  ## docs/results.md from the stored results
+	$(BIN)/python -m mptrec_cli bench report experiments/*.yaml --results docs/results \
+	  --title Results --markdown docs/results.md --html runs/results.html
 
 lock: $(READY)  ## Resolve the lock file anew; versions that still fit stay
 	$(BIN)/uv pip compile --quiet --override requirements/overrides.txt --generate-hashes \

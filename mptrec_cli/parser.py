@@ -4,9 +4,9 @@ import argparse
 import importlib.metadata
 from typing import Any
 
-from mptrec_cli import data, evaluation, pipeline, prediction, serving, training, tuning
+from mptrec_cli import bench, data, evaluation, pipeline, prediction, serving, training, tuning
 
-GROUPS = (data, training, tuning, evaluation, prediction, serving, pipeline)
+GROUPS = (data, training, tuning, evaluation, prediction, serving, pipeline, bench)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 EPILOG = """\

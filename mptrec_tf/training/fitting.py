@@ -1,10 +1,11 @@
 """One training of one stage: its data, what it watches, its optimizer, its fit."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import keras
 
@@ -13,6 +14,7 @@ from mptrec_tf.data.encoded import EncodedRows
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import SpecError
 from mptrec_tf.models import MPTRec
+from mptrec_tf.models.multi_task import MultiTaskModel
 from mptrec_tf.models.objectives import TaskMetrics
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam, SplitOptimizer
 from mptrec_tf.spec import Task
@@ -30,6 +32,8 @@ TABLE_OPTIMIZERS = {
     "lazy_adam": LazyAdam,
     "adagrad": LazyAdagrad,
 }
+
+Model = TypeVar("Model", bound=MultiTaskModel)
 
 
 class StageData(NamedTuple):
@@ -53,7 +57,8 @@ class StageData(NamedTuple):
         return {"rows": self.train.digest, "validation rows": self.validation.digest}
 
 
-class Trained(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Trained(Generic[Model]):
     """A stage that is done.
 
     Attributes:
@@ -63,7 +68,7 @@ class Trained(NamedTuple):
         warm_start: What the model began with, where it began with an earlier one, else `None`.
     """
 
-    model: MPTRec
+    model: Model
     epochs: list[dict[str, float]]
     best_epoch: int
     warm_start: WarmStart | None = None
@@ -109,7 +114,7 @@ def objective_of(training: TrainingConfig, tasks: Sequence[Task]) -> Objective:
 
 
 def fit_stage(
-    model: MPTRec,
+    model: Model,
     training: TrainingConfig,
     data: StageData,
     directory: str | os.PathLike[str],
@@ -119,14 +124,15 @@ def fit_stage(
     cache_dtype: str | None = None,
     seed: int = 0,
     verbose: int | str = "auto",
-) -> Trained:
+) -> Trained[Model]:
     """Compiles and trains a model with early stopping; goes on where an earlier call was cut off.
 
-    In stage 2 the representations are computed once, where `cache` allows, see `with_cache`.
+    In stage 2 of `MPTRec` the representations are computed once, where `cache` allows, see
+    `with_cache`.
     With several workers, XLA and several steps in one call are left out: neither works there.
 
     Args:
-        model: A model of stage 1, or one to which the task of stage 2 was just added.
+        model: A model of several tasks, or one to which a task was just added.
         training: How it is trained.
         data: The rows.
         directory: Where the state of the training is kept; all workers need the same.
@@ -150,7 +156,8 @@ def fit_stage(
             model, data, cache, directory / CACHE, cache_dtype, progress=bool(verbose)
         )
     periodic = (
-        model.tuned_task is None
+        isinstance(model, MPTRec)
+        and model.tuned_task is None
         and model.adversary is not None
         and model.adversary.form == "periodic"
     )
@@ -183,7 +190,7 @@ def fit_stage(
 
 
 def with_cache(
-    model: MPTRec,
+    model: MultiTaskModel,
     data: StageData,
     cache: Cache,
     directory: str | os.PathLike[str],
@@ -196,7 +203,8 @@ def with_cache(
     Any number of trainings can share them: the modules may differ, the backbone may not.
 
     Args:
-        model: The model, with the new task; of a model in stage 1 the data are given back.
+        model: The model, with the new task; of one in stage 1, or that is no `MPTRec`, the data are
+            given back.
         data: The rows; those that are cached already are only checked.
         cache: As in `Stage2Config`.
         directory: Where files are written, if any.
@@ -206,6 +214,8 @@ def with_cache(
     Raises:
         ModelError: If the directory or the rows hold representations of something else.
     """
+    if not isinstance(model, MPTRec):
+        return data
     parts: dict[str, EncodedRows] = {"train": data.train, "validation": data.validation}
     for rows in parts.values():
         if isinstance(rows, CachedRows):

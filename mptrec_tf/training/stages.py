@@ -34,7 +34,7 @@ def pretrain(
     seed: int = 0,
     verbose: int | str = "auto",
     strategy: tf.distribute.Strategy | None = None,
-) -> Trained:
+) -> Trained[MPTRec]:
     """Stage 1: learns the encoding, trains the tasks of `config.stage1`, writes `stage1.keras`.
 
     A run that was cut off goes on after its last finished epoch. Of several workers, one writes.
@@ -84,7 +84,7 @@ def pretrain(
     )
     if is_chief(trained.model.distribute_strategy):
         save_model(trained.model, directory / STAGE1_FILE)
-    return trained._replace(warm_start=taken)
+    return dataclasses.replace(trained, warm_start=taken)
 
 
 def prompt_tune(
@@ -96,7 +96,7 @@ def prompt_tune(
     *,
     seed: int = 0,
     verbose: int | str = "auto",
-) -> Trained:
+) -> Trained[MPTRec]:
     """Stage 2: adds a task of the configuration to a trained model, writes `model.keras`.
 
     What the frozen part of the model gives is computed once, as `config.stage2.cache` says. A run

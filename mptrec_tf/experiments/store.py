@@ -1,0 +1,87 @@
+"""Results on disk: a line for each finished cell of an experiment, complete at every moment."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from mptrec_tf.errors import ModelError
+
+Line = dict[str, Any]
+
+
+class Results:
+    """The results of one experiment, a file of JSON lines.
+
+    A line is added by writing the file anew beside the old one and renaming it, so a process that
+    is killed at any moment leaves whole lines.
+
+    Args:
+        path: The file; it need not be there yet.
+
+    Example:
+
+    ```python
+    [line["test"]["income"]["auc"] for line in Results("docs/results/stage1.jsonl").lines()]
+    ```
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = pathlib.Path(path)
+
+    def lines(self) -> list[Line]:
+        """All lines.
+
+        Raises:
+            ModelError: If a line is broken; the message names it.
+        """
+        if not self.path.is_file():
+            return []
+        lines = []
+        for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                lines.append(json.loads(text))
+            except ValueError as error:
+                raise ModelError(f"{self.path}: line {number} is no JSON: {error}") from error
+        return lines
+
+    def add(self, line: Line) -> None:
+        """Adds a line."""
+        self._write([*self.lines(), line])
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Drops the lines of runs that the experiment no longer has."""
+        lines = self.lines()
+        kept = [line for line in lines if line["digest"] in digests]
+        if len(kept) < len(lines):
+            self._write(kept)
+
+    def _write(self, lines: list[Line]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
+        partial.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        partial.replace(self.path)
+
+
+@contextlib.contextmanager
+def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Lets one process at a time work in a directory; a process that is killed lets it go.
+
+    Args:
+        directory: The directory.
+
+    Raises:
+        ModelError: If another process works there.
+    """
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ModelError(f"{directory}: another process runs experiments there") from error
+        yield

@@ -1,0 +1,119 @@
+"""What an experiment trains, and what is the same training."""
+
+import pytest
+import small_experiments
+
+from mptrec_tf.experiments.plan import plan
+
+SEEDS = {"seeds": [0, 1]}
+
+
+def mptrec(name, **more):
+    return {"name": name, "model": "mptrec", **more}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return small_experiments.write_base(tmp_path_factory.mktemp("base"))
+
+
+def cells(base, *variants, **changes):
+    planned = plan(small_experiments.experiment(base, variants=list(variants), **changes))
+    return {(cell.variant, cell.new_tasks, cell.seed): cell.run for cell in planned}
+
+
+def test_ways_to_a_new_task(base):
+    runs = cells(
+        base,
+        mptrec("added"),
+        mptrec("together", new_task="together"),
+        mptrec("alone", new_task="alone"),
+        new_tasks=["buy"],
+        seeds=[0],
+    )
+    first = runs["added", (), 0]
+    assert first.tasks == ("click", "like")
+    assert runs["added", ("buy",), 0].tasks == ("buy",)
+    assert runs["added", ("buy",), 0].parent.digest == first.digest
+    assert runs["together", ("buy",), 0].tasks == ("click", "like", "buy")
+    assert runs["together", ("buy",), 0].parent is None
+    assert runs["alone", ("buy",), 0].tasks == ("buy",)
+    assert runs["alone", ("buy",), 0].parent is None
+
+
+def test_variants_share_the_model_of_the_older_tasks(base):
+    runs = cells(
+        base,
+        mptrec("full"),
+        mptrec("fixed", module_settings={"attention": "fixed"}),
+        mptrec("no adversary", settings={"adversarial": None}),
+        new_tasks=["buy"],
+        **SEEDS,
+    )
+    for seed in (0, 1):
+        full, fixed, other = (
+            runs[name, (), seed].digest for name in ("full", "fixed", "no adversary")
+        )
+        assert full == fixed != other
+    assert len({run.digest for run in runs.values()}) == 2 * (2 + 3)
+    assert runs["fixed", ("buy",), 0].arguments["attention"] == "fixed"
+    assert runs["no adversary", (), 0].arguments["adversarial"] is None
+
+
+def test_one_after_another_builds_on_the_step_before(base):
+    runs = cells(
+        base,
+        mptrec("added"),
+        mptrec("together", new_task="together"),
+        tasks=["click"],
+        new_tasks=["like", "buy"],
+        one_after_another=True,
+        seeds=[0],
+    )
+    first, second = runs["added", ("like",), 0], runs["added", ("like", "buy"), 0]
+    assert second.parent.digest == first.digest
+    assert runs["together", ("like", "buy"), 0].tasks == ("click", "like", "buy")
+
+
+def test_digest_knows_what_matters(base, tmp_path):
+    (run,) = cells(base, mptrec("a"), seeds=[0]).values()
+
+    def digest(**changes):
+        (other,) = cells(
+            changes.pop("base", base), mptrec("b"), **{"seeds": [0], **changes}
+        ).values()
+        return other.digest
+
+    assert digest() == run.digest
+    assert digest(name="other", title="Other") == run.digest
+    assert digest(seeds=[1]) != run.digest
+    assert digest(epochs=1) != run.digest
+    assert digest(tasks=["like", "click"]) != run.digest
+    elsewhere = small_experiments.write_base(tmp_path)
+    assert digest(base=elsewhere) != run.digest  # other files
+
+
+def test_a_variant_is_tuned_in_what_it_has(base):
+    number = {"kind": "float", "min": 1e-3, "max": 1e-2}
+    runs = cells(
+        base,
+        mptrec("a"),
+        small_experiments.TREES,
+        tuning={
+            "trials": 3,
+            "stage1": {"learning_rate": number, "generic_weight": number},
+            "stage2": {"dropout": number},
+        },
+        new_tasks=["buy"],
+        seeds=[4, 5],
+    )
+    assert set(runs["a", (), 5].config.tuner.stage1) == {"learning_rate", "generic_weight"}
+    assert runs["a", (), 5].tuning_seed == runs["a", ("buy",), 5].tuning_seed == 4
+    assert runs["trees", (), 5].tuning_seed is None
+    untuned = cells(base, mptrec("a"), new_tasks=["buy"], seeds=[5])
+    assert untuned["a", (), 5].digest != runs["a", (), 5].digest
+
+
+def test_seeds_come_one_after_another(base):
+    planned = plan(small_experiments.experiment(base, variants=[mptrec("a"), mptrec("b")], **SEEDS))
+    assert [cell.seed for cell in planned] == [0, 0, 1, 1]

@@ -1,0 +1,114 @@
+"""The page and the tables from stored results."""
+
+import html.parser
+
+import pytest
+import small_experiments
+from small_experiments import line
+
+from mptrec_tf.errors import ModelError
+from mptrec_tf.experiments import Results
+from mptrec_tf.experiments.report import write_report
+
+VARIANTS = [{"name": "prompt", "model": "mptrec"}, {"name": "<joint>", "model": "mptrec"}]
+
+
+class Page(html.parser.HTMLParser):
+    """Texts and tags of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.texts, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href") and not v.startswith("#")]
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return small_experiments.experiment(
+        small_experiments.write_base(tmp_path), variants=VARIANTS, new_tasks=["buy"]
+    )
+
+
+@pytest.fixture
+def stored(tmp_path, experiment):
+    """A directory with results of two variants and three seeds."""
+    results = Results(tmp_path / "results/tiny.jsonl")
+    gates = {"click": [0.25, 0.75], "like": [0.5, 0.5]}
+    for seed in range(3):
+        aucs = {"click": 0.8 + seed / 100, "like": 0.7}
+        drawn = {name: [[1, 2], [30 + seed, 40]] for name in ("shared", "click", "like")}
+        for variant in ("prompt", "<joint>"):
+            results.add(
+                line(variant, seed, aucs, gates=gates, representations=None if seed else drawn)
+            )
+            added = {**aucs, "buy": 0.6 + seed / 50}
+            results.add(
+                line(variant, seed, added, ("buy",), gates={**gates, "buy": [0.1, 0.9]},
+                     tuned={"learning_rate": 0.00123456}, trials=7)
+            )  # fmt: skip
+    return results.path.parent
+
+
+def test_page(tmp_path, experiment, stored):
+    write_report([experiment], stored, html=tmp_path / "r.html", title="All of it")
+    page = Page()
+    page.feed((tmp_path / "r.html").read_text())
+    assert "All of it" in page.texts
+    assert "0.8100 ± 0.0100" in page.texts
+    assert "0.6200 ± 0.0200" in page.texts
+    assert "<joint>" in page.texts  # escaped in the file
+    assert "learning_rate 0.001235" in page.texts
+    # Old tasks: 2 intervals, 2 costs, 2 gates, 2 representations; new: 1 interval, 2 costs, 2 gates
+    assert page.tags.count("svg") == 8 + 5
+    assert not page.links
+    assert any("prompt 7, <joint> 7" in text for text in page.texts)
+
+
+def test_markdown(tmp_path, experiment, stored):
+    write_report([experiment], stored, markdown=tmp_path / "r.md")
+    text = (tmp_path / "r.md").read_text()
+    assert text.startswith("<!-- Generated from stored results")
+    assert "| prompt (reference) | 0.8100 ± 0.0100 | 0.7852 to 0.8348 | - |" in text
+    assert "Seeds 0, 1, 2; at most 3 epochs, early stopping on validation." in text
+    assert "`mptrec bench run experiments/tiny.yaml`" in text
+    assert "4 features; the label columns buy, click, like are none of them." in text
+    assert "svg" not in text
+
+
+def test_check_says_that_it_is_none_of_quality(tmp_path, stored, experiment):
+    small = small_experiments.experiment(
+        experiment.base, variants=VARIANTS, new_tasks=["buy"], check=True
+    )
+    write_report([small], stored, markdown=tmp_path / "r.md")
+    assert "no claim about quality" in (tmp_path / "r.md").read_text()
+
+
+def test_steps(tmp_path, experiment):
+    steps = small_experiments.experiment(
+        experiment.base,
+        variants=VARIANTS[:1],
+        tasks=["click"],
+        new_tasks=["like", "buy"],
+        one_after_another=True,
+    )
+    results = Results(tmp_path / "results/tiny.jsonl")
+    aucs = {}
+    for task, come in (("click", ()), ("like", ("like",)), ("buy", ("like", "buy"))):
+        aucs[task] = 0.75
+        results.add(line("prompt", 0, aucs, come))
+    write_report([steps], results.path.parent, html=tmp_path / "r.html", markdown=tmp_path / "r.md")
+    text = (tmp_path / "r.md").read_text()
+    assert "| + buy | 0.7500 | 0.7500 | 0.7500 |" in text
+    assert "| old tasks | 0.7500 | - | - |" in text
+    assert (tmp_path / "r.html").read_text().count("<svg") == 3
+
+
+def test_no_results_are_named(tmp_path, experiment):
+    with pytest.raises(ModelError, match=r"no results; expected \['tiny.jsonl'\]"):
+        write_report([experiment], tmp_path, html=tmp_path / "r.html")

@@ -1,0 +1,137 @@
+"""Experiments that really run, on a few synthetic rows."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import small_experiments
+from sklearn.metrics import roc_auc_score
+
+from mptrec_tf.experiments import Results, Runner
+from mptrec_tf.experiments import runner as runner_module
+
+TREES = small_experiments.TREES
+
+
+@pytest.fixture
+def base(tmp_path):
+    return small_experiments.write_base(tmp_path)
+
+
+def run(tmp_path, *experiments):
+    """Runs experiments, and gives what was said."""
+    said = []
+    Runner(tmp_path / "work", report=said.append).run(experiments)
+    return said
+
+
+def counted(monkeypatch):
+    """The runs of trees that are trained from now on."""
+    trained = []
+    original = runner_module.train_trees
+
+    def train(run, data):
+        trained.append(run.digest)
+        return original(run, data)
+
+    monkeypatch.setattr(runner_module, "train_trees", train)
+    return trained
+
+
+def test_nothing_is_done_twice(tmp_path, base, monkeypatch):
+    trained = counted(monkeypatch)
+    first = small_experiments.experiment(base, new_tasks=["buy"], seeds=[0, 1])
+    run(tmp_path, first)
+    assert len(trained) == len(set(trained)) == 4
+    lines = (tmp_path / "work/tiny.jsonl").read_text()
+    said = run(tmp_path, first)
+    assert len(trained) == 4
+    assert said == ["4 runs, 4 of them done"]
+    assert (tmp_path / "work/tiny.jsonl").read_text() == lines
+
+    again = [TREES, {**TREES, "name": "the same"}, {**TREES, "name": "more", "settings": {}}]
+    second = small_experiments.experiment(base, name="other", variants=again, seeds=[0])
+    run(tmp_path, second)
+    assert len(trained) == 5  # only what no experiment had
+    lines = Results(tmp_path / "work/other.jsonl").lines()
+    assert lines[0]["digest"] == lines[1]["digest"] != lines[2]["digest"]
+    assert lines[0]["test"] == lines[1]["test"]
+
+
+def test_a_run_that_fails_leaves_what_was_done(tmp_path, base, monkeypatch):
+    experiment = small_experiments.experiment(base, seeds=[0, 1, 2])
+    original = runner_module.train_trees
+
+    def fails(run, data):
+        if run.seed == 1:
+            raise KeyboardInterrupt
+        return original(run, data)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(runner_module, "train_trees", fails)
+        run(tmp_path, experiment)
+    results = Results(tmp_path / "work/tiny.jsonl")
+    assert [line["seed"] for line in results.lines()] == [0]
+    trained = counted(monkeypatch)
+    run(tmp_path, experiment)
+    assert len(trained) == 2
+    assert [line["seed"] for line in results.lines()] == [0, 1, 2]
+
+
+def test_no_more_trainings_than_allowed(tmp_path, base, monkeypatch):
+    trained = counted(monkeypatch)
+    experiment = small_experiments.experiment(base, seeds=[0, 1, 2])
+    counts = []
+    for _ in range(2):
+        done = Runner(tmp_path / "work", most=2, report=str).run([experiment])
+        counts.append((done, len(trained)))
+    assert counts == [(False, 2), (True, 3)]
+
+
+def test_lines_of_what_is_no_longer_declared_are_dropped(tmp_path, base):
+    run(tmp_path, small_experiments.experiment(base, seeds=[0, 1]))
+    changed = {**TREES, "settings": {"n_estimators": 3, "min_data_in_leaf": 5}}
+    run(tmp_path, small_experiments.experiment(base, seeds=[1], variants=[changed]))
+    (line,) = Results(tmp_path / "work/tiny.jsonl").lines()
+    assert line["arguments"] == changed["settings"]
+
+
+def test_what_is_left_is_told(tmp_path, base):
+    said = run(tmp_path, small_experiments.experiment(base, seeds=[0, 1]))
+    assert said[0] == "2 runs, 0 of them done"
+    assert said[1].startswith("about ")
+    assert said[2] == "tiny: trees, seed 0"
+    assert "1 runs left" in said[3]
+    assert said[5].endswith("all done")
+
+
+def test_a_new_task_by_prompt_tuning(tmp_path, base):
+    variant = {"name": "prompt", "model": "mptrec"}
+    experiment = small_experiments.experiment(
+        base, variants=[variant], new_tasks=["buy"], seeds=[3], epochs=2
+    )
+    run(tmp_path, experiment)
+    before, after = Results(tmp_path / "work/tiny.jsonl").lines()
+
+    assert (before["tasks"], after["tasks"]) == (["click", "like"], ["click", "like", "buy"])
+    assert after["old_tasks_identical"] is True
+    assert {t: after["test"][t] for t in before["tasks"]} == before["test"]
+    assert after["parameters"] == before["parameters"] + after["trained_parameters"]
+    assert before["parameters"] == before["trained_parameters"]
+    assert before["flops"]["train"] > 2 * before["flops"]["predict"] > 0
+    assert np.sum(after["gates"]["buy"]) == pytest.approx(1, abs=1e-4)
+    assert set(before["representations"]) == {"shared", "click", "like"}
+    assert after["training"]["epochs"] == 2
+
+    # The stored model gives the stored figures, computed by other means.
+    directory = tmp_path / "work/trained" / after["digest"]
+    assert json.loads((directory / "result.json").read_text())["test"] == after["test"]
+    assert not (directory / "training").exists()
+    model = keras.models.load_model(directory / "model.keras")
+    rows = pd.read_csv(tmp_path / "synthetic-test.csv")
+    predicted = model.predict(model.encoder.encode(rows), verbose=0)
+    for task in after["tasks"]:
+        auc = roc_auc_score(rows[task], predicted[task])
+        assert after["test"][task]["auc"] == pytest.approx(auc, abs=1e-6)

@@ -1,0 +1,45 @@
+"""Lines of results on disk."""
+
+import json
+
+import pytest
+
+from mptrec_tf.errors import ModelError
+from mptrec_tf.experiments import Results
+from mptrec_tf.experiments.store import only_one
+
+
+def test_lines_are_kept_in_order_and_whole(tmp_path):
+    results = Results(tmp_path / "docs" / "a.jsonl")
+    assert results.lines() == []
+    lines = [{"digest": "1", "name": "für"}, {"digest": "2", "values": [1.5, None]}]
+    for line in lines:
+        results.add(line)
+    assert [json.loads(text) for text in results.path.read_text().splitlines()] == lines
+    assert Results(results.path).lines() == lines
+    assert [path.name for path in results.path.parent.iterdir()] == ["a.jsonl"]
+
+
+def test_lines_of_other_runs_are_dropped(tmp_path):
+    results = Results(tmp_path / "a.jsonl")
+    for digest in "1213":
+        results.add({"digest": digest})
+    results.keep({"1", "3"})
+    assert [line["digest"] for line in results.lines()] == ["1", "1", "3"]
+
+
+def test_a_broken_line_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"digest":"1"}\n{"dig\n')
+    with pytest.raises(ModelError, match=r"a\.jsonl: line 2 is no JSON"):
+        Results(tmp_path / "a.jsonl").lines()
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        only_one(tmp_path / "runs"),
+        pytest.raises(ModelError, match="another process runs experiments there"),
+        only_one(tmp_path / "runs"),
+    ):
+        pass
+    with only_one(tmp_path / "runs"):
+        pass
