@@ -177,7 +177,7 @@ def prepare(
         preparation.rows, preparation.counts, preparation.prefix, file_format, seed, max_bad_lines
     )
     results = preparation.run("converting", jobs, convert)
-    return preparation.finish(results, spec(min_count), SETTINGS)
+    return preparation.finish(results, spec(min_count), FEATURES, SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""The lines of Ali-CCP: columns, then a list of features `field \\x02 id \\x03 value`, by `\\x01`.
+r"""The lines of Ali-CCP: columns, then a list of features.
+
+A feature is a field, `\x02`, an id, `\x03` and a value; between features is `\x01`.
 
 A line of the published files holds hundreds of features of which few are wanted. So the lines are
 taken apart by the positions of their separators, all lines of a block at a time, and only what is
@@ -162,9 +164,8 @@ def _features_of(
             f"them: {_shown(text[begins[line] : block.ends[line]])}"
         ),
     )
-    wrong = broken | _miscounted(
-        block, counts, name, np.where(some, number // 3 + 1, 0), broken, bad
-    )
+    present = np.where(some, number // 3 + 1, 0)
+    wrong = broken | _miscounted(block, counts, name, present, broken, bad)
     good = ~wrong[owner]
     return _Features(owner[good], start[good], id_mark[good], value_mark[good]), wrong
 

@@ -110,11 +110,7 @@ def write_counts(table: pa.Table, columns: Sequence[str], path: pathlib.Path) ->
             if pa.types.is_list(column.type):
                 column = column.flatten()
             found = pc.value_counts(column.cast(pa.string()).drop_null())
-            writer.write_batch(
-                pa.RecordBatch.from_arrays(
-                    [found.field("values"), found.field("counts")], schema=COUNTS
-                )
-            )
+            writer.write_batch(pa.RecordBatch.from_arrays(found.flatten(), schema=COUNTS))
     partial.replace(path)
 
 
@@ -158,10 +154,8 @@ def merge_counts(
 
 
 def _grouped(tables: list[pa.Table]) -> pa.Table:
-    grouped = (
-        pa.concat_tables(tables).group_by("id", use_threads=False).aggregate([("count", "sum")])
-    )
-    return grouped.rename_columns({"id": "id", "count_sum": "count"}).select(["id", "count"])
+    whole = pa.concat_tables(tables).group_by("id", use_threads=False)
+    return whole.aggregate([("count", "sum")]).rename_columns(["id", "count"])
 
 
 def add_up(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

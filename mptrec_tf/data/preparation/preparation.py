@@ -11,7 +11,7 @@ from mptrec_tf.data.preparation.jobs import Job, run_jobs, write_whole
 from mptrec_tf.data.preparation.lines import refuse_bad
 from mptrec_tf.data.preparation.parts import FORMATS, PARTS, add_up, merge_counts
 from mptrec_tf.errors import DataError
-from mptrec_tf.spec import DataSpec, NumericFeature
+from mptrec_tf.spec import DataSpec
 from mptrec_tf.spec.parsing import dump, to_yaml
 
 WORK = ".partial"
@@ -124,13 +124,18 @@ class Preparation:
         return results
 
     def finish(
-        self, results: Sequence[Mapping[str, Any]], spec: DataSpec, config: Mapping[str, Any]
+        self,
+        results: Sequence[Mapping[str, Any]],
+        spec: DataSpec,
+        columns: Sequence[str],
+        config: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Writes vocabularies, configuration and summary, and gives all files their final names.
 
         Args:
             results: The results of all phases.
             spec: Features and tasks.
+            columns: The columns whose ids were counted, in the order of `write_counts`.
             config: Sections `stage1` and `stage2` of the configuration.
 
         Returns:
@@ -142,16 +147,13 @@ class Preparation:
         total = add_up(results)
         if not total["rows"].get("train"):
             raise DataError(f"{self.output}: there are no rows for training")
-        vocabularies = self._count(spec)
+        vocabularies = self._count(columns)
         for name in (*PARTS, VOCABULARIES):
             if (self.rows / name).is_dir():
                 (self.rows / name).replace(self.output / name)
         ending = FORMATS[self._plan["settings"]["file_format"]]
-        data = {
-            part: str(self.output / part / f"*{ending}")
-            for part in PARTS
-            if total["rows"].get(part)
-        }
+        parts = [part for part in PARTS if total["rows"].get(part)]
+        data = {part: str(self.output / part / f"*{ending}") for part in parts}
         text = to_yaml({"data": data, **dump(spec), **config})
         head = "# Synthetic rows: good for a trial, not for figures.\n" if self.synthetic else ""
         write_whole(self.output / CONFIG, head + text)
@@ -165,8 +167,7 @@ class Preparation:
         shutil.rmtree(self.work, ignore_errors=True)
         return summary
 
-    def _count(self, spec: DataSpec) -> dict[str, dict[str, int]]:
-        names = [f.name for f in spec.features if not isinstance(f, NumericFeature)]
+    def _count(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
         files = sorted(self.counts.glob("*.arrow"))
         jobs = [Job(name, 1, number) for number, name in enumerate(names)]
         merge = _MergeCounts(
@@ -179,7 +180,7 @@ class _MergeCounts:
     """Writes the vocabulary of one column; its argument is the column's number."""
 
     def __init__(
-        self, files: list[pathlib.Path], names: list[str], min_count: int, output: pathlib.Path
+        self, files: list[pathlib.Path], names: Sequence[str], min_count: int, output: pathlib.Path
     ) -> None:
         self._files, self._names, self._min_count = files, names, min_count
         self._output = output

@@ -79,7 +79,7 @@ class _World(NamedTuple):
     def crossed(
         self, user: Mapping[str, np.ndarray], item: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """The fields that combine a user's group with a category, shop, brand and again category."""
+        """The fields that combine a user's group with a category, shop or brand."""
         of = ("206", "207", "216", "206")
         return {
             field: self.attribute(field, 0, user["122"], item[other])

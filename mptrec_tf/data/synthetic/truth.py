@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from mptrec_tf.errors import DataError
 
 CALIBRATION_ROWS = 100_000
+"""Rows on which rates and scores are made what they should be."""
 
 
 def mixed(*numbers: Any) -> np.ndarray:
@@ -64,7 +65,7 @@ class Truth:
     Each id of each column has an effect on one score that all tasks share and on one score for each
     task. The scores have mean 0, variance 1 and no correlation over the rows, and
 
-        logit of task k = bias_k + signal * (sqrt(correlation) * shared + sqrt(1 - correlation) * s_k)
+        logit_k = bias_k + signal * (sqrt(correlation) * shared + sqrt(1 - correlation) * own_k)
 
     so that the logits of any two tasks have that correlation.
 
