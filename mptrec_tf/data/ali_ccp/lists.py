@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 from mptrec_tf.data.preparation.lines import BadLines, Block, good_lines, texts_between
 
 COMMA, NEXT, ID, VALUE = ord(","), 1, 2, 3
+FOLLOWING = np.array([0, ID, VALUE, NEXT], np.uint8)
+"""The mark that comes after another."""
+
 WHOLE = r"^[0-9]{1,18}$"
 WIDEST_FIELD = 8
 """Bytes of a field's name, which are compared as one number."""
@@ -131,31 +134,32 @@ def _features_of(
     text = block.text
     marks = np.flatnonzero((text >= NEXT) & (text <= VALUE))
     first, last = np.searchsorted(marks, begins), np.searchsorted(marks, block.ends)
-    number = last - first
-    early = first > np.searchsorted(marks, block.starts)
-    total = np.concatenate([[0], np.cumsum(number)])
-    row = np.repeat(np.arange(len(number)), number)
-    place = np.arange(total[-1]) - total[row]
-    index = first[row] + place
-    where = marks[index]
-    kind = text[where]
-    misplaced = kind != np.array([ID, VALUE, NEXT], np.uint8)[place % 3]
-    some = block.ends > begins
-    broken = early | (np.bincount(row[misplaced], minlength=len(number)) > 0)
+    number, some = last - first, block.ends > begins
+    broken = first > np.searchsorted(marks, block.starts)
     broken |= np.where(some, number % 3 != 2, number > 0)
-    # From here on only lines whose marks come in the right order.
-    sound = ~broken[row]
-    row, place, where, index = row[sound], place[sound], where[sound], index[sound]
-    is_id, is_value = place % 3 == 0, place % 3 == 1
-    before = marks[np.maximum(index[is_id] - 1, 0)] + 1
-    owner = row[is_id]
-    start = np.where(place[is_id] == 0, begins[owner], before)
-    id_mark, value_mark = where[is_id], where[is_value]
-    after = marks[np.minimum(index[is_value] + 1, len(marks) - 1)] if len(marks) else where[:0]
-    is_last = np.append(owner[1:] != owner[:-1], True)[: len(owner)]
-    end = np.where(is_last, block.ends[owner], after)
+    if number.sum() < len(marks):  # there are some outside of the features
+        before = np.cumsum(number) - number
+        marks = marks[np.arange(number.sum()) + np.repeat(first - before, number)]
+    kind = text[marks]
+    expected = FOLLOWING[np.concatenate([kind[:1], kind[:-1]])]
+    expected[(np.cumsum(number) - number)[number > 0]] = ID
+    misplaced = np.flatnonzero(kind != expected)
+    broken[np.searchsorted(np.cumsum(number), misplaced, side="right")] = True
+    if broken.any():  # from here on only lines whose marks come in the right order
+        sound = ~np.repeat(broken, number)
+        marks, kind = marks[sound], kind[sound]
+    id_mark, value_mark, next_mark = (marks[kind == mark] for mark in (ID, VALUE, NEXT))
+    features = np.where(some & ~broken, number // 3 + 1, 0)
+    lines = np.flatnonzero(features)
+    owner = np.repeat(np.arange(len(number)), features)
+    is_first, is_last = np.zeros(len(owner), bool), np.zeros(len(owner), bool)
+    is_first[(np.cumsum(features) - features)[lines]] = True
+    is_last[(np.cumsum(features) - 1)[lines]] = True
+    start, end = np.empty_like(id_mark), np.empty_like(id_mark)
+    start[is_first], start[~is_first] = begins[lines], next_mark + 1
+    end[is_last], end[~is_last] = block.ends[lines], next_mark
     hollow = (start == id_mark) | (id_mark + 1 == value_mark) | (value_mark + 1 == end)
-    broken |= np.bincount(owner[hollow], minlength=len(number)) > 0
+    broken[owner[hollow]] = True
     bad.add(
         block.offsets,
         broken,
@@ -164,10 +168,12 @@ def _features_of(
             f"them: {_shown(text[begins[line] : block.ends[line]])}"
         ),
     )
-    present = np.where(some, number // 3 + 1, 0)
-    wrong = broken | _miscounted(block, counts, name, present, broken, bad)
-    good = ~wrong[owner]
-    return _Features(owner[good], start[good], id_mark[good], value_mark[good]), wrong
+    wrong = broken | _miscounted(block, counts, name, features, broken, bad)
+    found = _Features(owner, start, id_mark, value_mark)
+    if wrong.any():
+        good = ~wrong[owner]
+        found = _Features(*(array[good] for array in found))
+    return found, wrong
 
 
 def _miscounted(

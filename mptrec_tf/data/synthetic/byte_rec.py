@@ -28,7 +28,7 @@ def generate_byte_rec(
     signal: float = 1.0,
     rates: Mapping[str, float] | None = None,
     progress: bool = True,
-) -> pathlib.Path:
+) -> list[pathlib.Path]:
     """Writes synthetic rows in the raw format of Byte-Rec, and the truth behind them.
 
     Args:
@@ -46,7 +46,7 @@ def generate_byte_rec(
         progress: Whether to show a progress bar. Defaults to `True`.
 
     Returns:
-        The file with the rows.
+        The file with the rows, alone in a list.
 
     Raises:
         DataError: If an argument cannot be.
@@ -88,7 +88,7 @@ def generate_byte_rec(
     write_lines(path, rows, lines, progress)
     arguments = {"rows": rows, "users": users, "items": items, "zipf": zipf, "seed": seed}
     write_truth(directory, {**arguments, "rates": shares, **truth.describe(sample)})
-    return path
+    return [path]
 
 
 def _ids(
