@@ -141,7 +141,7 @@ def _add_prepare(subcommands: Any) -> None:
         "--beam",
         type=shlex.split,
         metavar="ARGUMENTS",
-        help="arguments of Apache Beam, in quotes; give as --beam='...' (default: one process here)",
+        help="arguments of Apache Beam in quotes, as --beam='...' (default: one process here)",
     )
 
 

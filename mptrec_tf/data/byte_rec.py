@@ -277,7 +277,7 @@ def _keep(block: Block, kept: np.ndarray) -> Block:
 
 def _read(block: Block, kind: pa.DataType) -> pa.Table:
     data = block.text.tobytes()
-    if len(block.starts) < data.count(b"\n"):  # some lines are left out
+    if len(block.starts) < data.count(b"\n") + (data[-1:] != b"\n"):  # some are left out
         lines = zip(block.starts.tolist(), block.ends.tolist(), strict=True)
         data = b"\n".join(data[start:end] for start, end in lines)
     if not data:

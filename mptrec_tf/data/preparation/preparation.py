@@ -142,11 +142,12 @@ class Preparation:
             The summary.
 
         Raises:
-            DataError: If there are no rows for training.
+            DataError: If there are no rows for training or for validation.
         """
         total = add_up(results)
-        if not total["rows"].get("train"):
-            raise DataError(f"{self.output}: there are no rows for training")
+        for part in ("train", "validation"):
+            if not total["rows"].get(part):
+                raise DataError(f"{self.output}: there are no rows for {part}; more are needed")
         vocabularies = self._count(columns)
         for name in (*PARTS, VOCABULARIES):
             if (self.rows / name).is_dir():
