@@ -1,5 +1,6 @@
 """Synthetic rows in the raw format of Ali-CCP."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -93,7 +94,7 @@ class _World(NamedTuple):
         del found["101"]
         return found
 
-    def index(self, users: np.ndarray) -> pa.Array:
+    def common_index(self, users: np.ndarray) -> pa.Array:
         """The common index of users."""
         return hexadecimal(mixed(self.seed, 12, users), mixed(self.seed, 13, users))
 
@@ -180,13 +181,13 @@ def generate_ali_ccp(
     paths = []
     for part, (name, count) in enumerate((("train", rows), ("test", test_rows))):
         path = directory / (PREFIX + FILES[f"{name}_common"])
-        write_lines(path, users, lambda a, b: _common_lines(world, np.arange(a, b)), progress)
+        write_lines(path, users, functools.partial(_common_lines, world), progress)
         paths.append(path)
         path = directory / (PREFIX + FILES[f"{name}_samples"])
-        write_lines(path, count, lambda a, b, part=part: samples(part, a, b), progress)
+        write_lines(path, count, functools.partial(samples, part), progress)
         paths.append(path)
-    arguments = {"rows": rows, "test_rows": test_rows, "users": users, "items": items}
-    arguments |= {"zipf": zipf, "history": history, "seed": seed}
+    sizes = {"rows": rows, "test_rows": test_rows, "users": users, "items": items}
+    arguments = {**sizes, "zipf": zipf, "history": history, "seed": seed}
     write_truth(directory, {**arguments, "rates": shares, **truth.describe(sample)})
     return paths
 
@@ -206,7 +207,12 @@ def _sample_lines(
     scenario = np.where(labels["scenario"] == 1, 1 + 2 * rng.integers(0, 2, count), 2)
     many = 1 + (mixed(world.seed, 14, items) % np.uint64(INTENTIONS)).astype(np.int64)
     pieces = [np.arange(first, first + count), ",", labels["click"], ",", labels["conversion"], ","]
-    pieces += [world.index(users), ",", len(ITEM_FIELDS) + len(CROSSED_FIELDS) + 1 + many, ","]
+    pieces += [
+        world.common_index(users),
+        ",",
+        len(ITEM_FIELDS) + len(CROSSED_FIELDS) + 1 + many,
+        ",",
+    ]
     for field in ITEM_FIELDS:
         pieces += [f"{field}\x02", world.ids(field, columns[field]), "\x031.0\x01"]
     pieces += [_intentions(world, items, many), "\x01"]
@@ -224,12 +230,13 @@ def _intentions(world: _World, items: np.ndarray, many: np.ndarray) -> pa.Array:
     return _listed(INTENTION_FIELD, world.ids(INTENTION_FIELD, values), many)
 
 
-def _common_lines(world: _World, users: np.ndarray) -> pa.Array:
+def _common_lines(world: _World, start: int, end: int) -> pa.Array:
     """Lines of the common features."""
+    users = np.arange(start, end)
     columns = world.user(users)
-    rng = np.random.default_rng([world.seed, 3, int(users[0])])
+    rng = np.random.default_rng([world.seed, 3, start])
     counts = [1 + rng.poisson(max(world.history - 1, 0), len(users)) for _ in HISTORY_FIELDS]
-    pieces = [world.index(users), ",", len(USER_FIELDS) + np.sum(counts, axis=0), ","]
+    pieces = [world.common_index(users), ",", len(USER_FIELDS) + np.sum(counts, axis=0), ","]
     for field in USER_FIELDS:
         pieces += [f"{field}\x02", world.ids(field, columns[field]), "\x031.0\x01"]
     for field, many in zip(HISTORY_FIELDS, counts, strict=True):
