@@ -35,7 +35,7 @@ def draw(offsets: np.ndarray, seed: int) -> np.ndarray:
     Example:
 
     >>> draw(np.array([0, 1, 2]), seed=0).round(2)
-    array([0.88, 0.43, 0.39])
+    array([0.88, 0.43, 0.03])
     """
     step = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
