@@ -207,12 +207,8 @@ def _sample_lines(
     scenario = np.where(labels["scenario"] == 1, 1 + 2 * rng.integers(0, 2, count), 2)
     many = 1 + (mixed(world.seed, 14, items) % np.uint64(INTENTIONS)).astype(np.int64)
     pieces = [np.arange(first, first + count), ",", labels["click"], ",", labels["conversion"], ","]
-    pieces += [
-        world.common_index(users),
-        ",",
-        len(ITEM_FIELDS) + len(CROSSED_FIELDS) + 1 + many,
-        ",",
-    ]
+    features = len(ITEM_FIELDS) + len(CROSSED_FIELDS) + 1 + many
+    pieces += [world.common_index(users), ",", features, ","]
     for field in ITEM_FIELDS:
         pieces += [f"{field}\x02", world.ids(field, columns[field]), "\x031.0\x01"]
     pieces += [_intentions(world, items, many), "\x01"]

@@ -88,7 +88,7 @@ byte_rec.prepare(sys.argv[1], sys.argv[2], progress=False)
 
 
 def test_a_killed_preparation_goes_on_and_nothing_half_written_has_a_final_name(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, without_beam
 ):
     raw, out = tmp_path / "raw", tmp_path / "out"
     synthetic.generate_byte_rec(raw, 6000, progress=False)

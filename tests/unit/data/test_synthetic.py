@@ -6,10 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.integrate import dblquad, quad
 from scipy.optimize import brentq
 from scipy.special import expit
-from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
@@ -29,27 +27,17 @@ def byte_rec_rows(directory, rows=ROWS, **arguments):
 
 def expected_together(rates, correlation, signal):
     """How often two labels are both 1, if their logits are normal: integrated numerically."""
-    biases = [
-        brentq(
-            lambda b, rate=rate: quad(
-                lambda z: expit(b + signal * z) * norm.pdf(z), -9, 9
-            )[0] - rate,
-            -30, 30,
-        )
+    points, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    first_bias, second_bias = (
+        brentq(lambda bias, rate=rate: weights @ expit(bias + signal * points) - rate, -30, 30)
         for rate in rates
-    ]  # fmt: skip
-    shared, own = np.sqrt(correlation), np.sqrt(1 - correlation)
-
-    def both(own_part, z):
-        x = z
-        y = shared * shared * z + np.sqrt(1 - shared**4) * own_part
-        return (
-            expit(biases[0] + signal * x) * expit(biases[1] + signal * y)
-            * norm.pdf(z) * norm.pdf(own_part)
-        )  # fmt: skip
-
-    assert shared**2 + own**2 == pytest.approx(1)
-    return dblquad(both, -6, 6, -6, 6, epsabs=1e-5)[0]
+    )
+    one, other = points[:, None], points[None, :]
+    first = expit(first_bias + signal * one)
+    mixture = correlation * one + np.sqrt(1 - correlation**2) * other
+    second = expit(second_bias + signal * mixture)
+    return float(weights @ (first * second) @ weights)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
