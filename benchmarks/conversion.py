@@ -4,7 +4,8 @@ Each step is a process of its own, a command of `mptrec data`; its peak is what 
 reports. The files go to a temporary directory and are deleted. Vocabularies grow with the rows, as
 `mptrec data generate` has it by default.
 
-Writes the figures as JSON and the table in docs/datasets.md.
+Writes the figures as JSON and the table in docs/datasets.md. Figures of data that are not measured
+anew stay.
 
     python benchmarks/conversion.py
     python benchmarks/conversion.py --rows 1000 --docs runs/trial
@@ -32,16 +33,22 @@ def main() -> None:
     """Measures all sizes and writes figures and table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--data", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs")
     args = parser.parse_args()
     args.docs.mkdir(parents=True, exist_ok=True)
+    stored = args.docs / "datasets_conversion.json"
+    earlier = json.loads(stored.read_text(encoding="utf-8"))["runs"] if stored.is_file() else []
+    runs = [measure(name, rows) for name in args.data for rows in args.rows]
+    measured = {run["data"] for run in runs}
+    runs += [run for run in earlier if run["data"] not in measured]
     results: dict[str, Any] = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
         "synthetic": True,
         "imports": timed([sys.executable, "-c", "import apache_beam, mptrec_tf, tfx_bsl"]),
-        "runs": [measure(name, rows) for name in NAMES for rows in args.rows],
+        "runs": sorted(runs, key=lambda run: (run["data"], run["rows"])),
     }
-    write_json(args.docs / "datasets_conversion.json", results)
+    write_json(stored, results)
     page = args.docs / "datasets.md"
     if page.is_file():
         write_text(page, with_table(page.read_text(encoding="utf-8"), results))
@@ -107,8 +114,8 @@ def table(results: dict[str, Any]) -> str:
     imports = results["imports"]
     lines += [
         "",
-        f"Start and imports are counted: {imports['seconds']} s and {imports['peak_mib']} MiB of "
-        f"each. {results['machine']['cpus']} cores, one process.",
+        f"Start and imports are counted: {imports['cpu_seconds']} s of processor time and "
+        f"{imports['peak_mib']} MiB of each. {results['machine']['cpus']} cores, one process.",
     ]
     return "\n".join(lines)
 

@@ -2,15 +2,15 @@
 
 Both files are read in ranges. Each range becomes one file with a batch of rows for every partition,
 a number that the common index decides; then each partition is joined on its own. So memory holds a
-block of a raw file, the wanted columns of a range, or those of one partition, whatever the sizes of
-the files. The files between the two steps are the shuffle: a `CoGroupByKey` would do the same, but
+block of a raw file, the wanted columns of a range, or the common features of one partition and some
+of its samples, whatever the sizes of the files. The files between the two steps are the shuffle: a `CoGroupByKey` would do the same, but
 Beam's local runner keeps it in memory, and it moves rows one by one.
 """
 
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +21,13 @@ import pyarrow.compute as pc
 from mptrec_tf.data.ali_ccp.fields import COMMON_COLUMNS, LABELS, SAMPLE_COLUMNS, column
 from mptrec_tf.data.ali_ccp.lists import Parsed, parse_block
 from mptrec_tf.data.preparation.lines import BadLines, Range, read_blocks
-from mptrec_tf.data.preparation.parts import draw, write_counts, write_rows
+from mptrec_tf.data.preparation.parts import add_up, draw, write_counts, write_rows
 
 PARTITION_BYTES = 128 << 20
 """Bytes of the larger raw file that one partition stands for."""
+
+GROUP_ROWS = 1 << 18
+"""Samples that are joined at a time, and about the most in one file of the result."""
 
 VALIDATION_SHARE = 0.1
 INDEX, OFFSET, PART = "common_feature_index", "offset", "part"
@@ -162,23 +165,22 @@ class Join:
         twice = BadLines(argument.common_path, self.max_bad_lines)
         result: dict[str, Any] = {"rows": {}, "positives": {}}
         common = _once(_read_partition(argument.common, argument.number), twice)
-        samples = _read_partition(argument.samples, argument.number)
-        if samples is not None:
+        for group, samples in enumerate(_groups(argument.samples, argument.number)):
+            number = f"{argument.number:05d}-{group:05d}"
             for name, table in self._parts(samples, common, unknown):
-                file = f"{self.prefix}{name}-{argument.number:05d}"
+                file = f"{self.prefix}{name}-{number}"
                 write_rows(table, self.rows / name, file, self.file_format)
-                result["rows"][name] = table.num_rows
-                result["positives"][name] = {
-                    label: int(pc.sum(table[label]).as_py() or 0) for label in LABELS
-                }
+                positives = {label: int(pc.sum(table[label]).as_py() or 0) for label in LABELS}
+                found = {"rows": {name: table.num_rows}, "positives": {name: positives}}
+                result = add_up([result, found])
                 if name == "train":
-                    write_counts(table, self.columns, self.counts / f"{argument.number:05d}.arrow")
+                    write_counts(table, self.columns, self.counts / f"{number}.arrow")
         bad = {"bad": unknown.count + twice.count, "told": twice.told + unknown.told}
         return result | bad
 
     def _parts(
         self, samples: pa.Table, common: pa.Table | None, unknown: BadLines
-    ) -> Iterable[tuple[str, pa.Table]]:
+    ) -> Iterator[tuple[str, pa.Table]]:
         index = samples[INDEX].combine_chunks()
         known = pa.array([], pa.string()) if common is None else common[INDEX].combine_chunks()
         found = pc.index_in(index, value_set=known)
@@ -209,13 +211,27 @@ def _own_first(own: pa.ChunkedArray, common: pa.ChunkedArray) -> pa.Array:
 
 
 def _read_partition(files: Sequence[str], number: int) -> pa.Table | None:
-    batches = []
-    for file in files:
-        if not pathlib.Path(file).is_file():
-            continue  # a range in which no line begins
-        with pa.memory_map(file) as source:
-            batches.append(pa.ipc.open_file(source).get_batch(number))
+    batches = list(_batches(files, number))
     return pa.Table.from_batches(batches).combine_chunks() if batches else None
+
+
+def _groups(files: Sequence[str], number: int) -> Iterator[pa.Table]:
+    """The rows of a partition, some at a time: one common index may have a large share of all."""
+    group: list[pa.RecordBatch] = []
+    for batch in _batches(files, number):
+        group.append(batch)
+        if sum(map(len, group)) >= GROUP_ROWS:
+            yield pa.Table.from_batches(group).combine_chunks()
+            group = []
+    if group:
+        yield pa.Table.from_batches(group).combine_chunks()
+
+
+def _batches(files: Sequence[str], number: int) -> Iterator[pa.RecordBatch]:
+    for file in files:
+        if pathlib.Path(file).is_file():  # there is none where no line begins in a range
+            with pa.memory_map(file) as source:
+                yield pa.ipc.open_file(source).get_batch(number)
 
 
 def _once(common: pa.Table | None, twice: BadLines) -> pa.Table | None:

@@ -30,6 +30,7 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(lines, "RANGE_BYTES", 30_000)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 7_000)
     monkeypatch.setattr(joining, "PARTITION_BYTES", 100_000)
+    monkeypatch.setattr(joining, "GROUP_ROWS", 50)
 
 
 @pytest.fixture(scope="module")
