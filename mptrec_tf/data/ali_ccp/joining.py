@@ -3,8 +3,9 @@
 Both files are read in ranges. Each range becomes one file with a batch of rows for every partition,
 a number that the common index decides; then each partition is joined on its own. So memory holds a
 block of a raw file, the wanted columns of a range, or the common features of one partition and some
-of its samples, whatever the sizes of the files. The files between the two steps are the shuffle: a `CoGroupByKey` would do the same, but
-Beam's local runner keeps it in memory, and it moves rows one by one.
+of its samples, whatever the sizes of the files. The files between the two steps are the shuffle: a
+`CoGroupByKey` would do the same, but Beam's local runner keeps it in memory, and it moves rows one
+by one.
 """
 
 import dataclasses
