@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from mptrec_tf.data.preparation import lines
 from mptrec_tf.data.preparation.jobs import LOCAL, Job
 from mptrec_tf.data.preparation.lines import (
     BadLines,
@@ -165,7 +166,9 @@ def prepare(
         "seed": seed,
         "max_bad_lines": max_bad_lines,
     }
-    preparation = Preparation(output, {"file": path}, settings, beam=beam, progress=progress)
+    preparation = Preparation(
+        output, {"file": path}, settings, steps=[lines.RANGE_BYTES], beam=beam, progress=progress
+    )
     done = preparation.finished()
     if done is not None:
         return done
@@ -278,8 +281,8 @@ def _keep(block: Block, kept: np.ndarray) -> Block:
 def _read(block: Block, kind: pa.DataType) -> pa.Table:
     data = block.text.tobytes()
     if len(block.starts) < data.count(b"\n") + (data[-1:] != b"\n"):  # some are left out
-        lines = zip(block.starts.tolist(), block.ends.tolist(), strict=True)
-        data = b"\n".join(data[start:end] for start, end in lines)
+        kept = zip(block.starts.tolist(), block.ends.tolist(), strict=True)
+        data = b"\n".join(data[start:end] for start, end in kept)
     if not data:
         return pa.table({name: pa.array([], kind) for name in COLUMNS})
     return pa.csv.read_csv(

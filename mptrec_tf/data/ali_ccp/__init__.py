@@ -22,6 +22,7 @@ from mptrec_tf.data.ali_ccp.fields import (
     column,
 )
 from mptrec_tf.data.ali_ccp.joining import Join, Partition, RangeOf, Shuffle
+from mptrec_tf.data.preparation import lines
 from mptrec_tf.data.preparation.jobs import LOCAL, Job
 from mptrec_tf.data.preparation.lines import split_file
 from mptrec_tf.data.preparation.parts import find_file
@@ -170,7 +171,8 @@ def prepare(
         "seed": seed,
         "max_bad_lines": max_bad_lines,
     }
-    preparation = Preparation(output, files, settings, beam=beam, progress=progress)
+    steps = [lines.RANGE_BYTES, joining.PARTITION_BYTES, joining.GROUP_ROWS]
+    preparation = Preparation(output, files, settings, steps=steps, beam=beam, progress=progress)
     done = preparation.finished()
     if done is not None:
         return done

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mptrec_tf.data.preparation.jobs import Job, run_jobs, write_whole
-from mptrec_tf.data.preparation.lines import refuse_bad
+from mptrec_tf.data.preparation.lines import SHOWN, refuse_bad
 from mptrec_tf.data.preparation.parts import FORMATS, PARTS, add_up, merge_counts
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import DataSpec
@@ -28,6 +28,7 @@ class Preparation:
         output: Directory of the prepared data set.
         files: The raw files by what they are.
         settings: All that the result depends on beside the files.
+        steps: The sizes of its steps, on which the result does not depend but unfinished work does.
         beam: Arguments of Beam.
         progress: Whether to show progress bars.
 
@@ -41,6 +42,7 @@ class Preparation:
         files: Mapping[str, pathlib.Path],
         settings: Mapping[str, Any],
         *,
+        steps: Sequence[int],
         beam: Sequence[str],
         progress: bool,
     ) -> None:
@@ -61,7 +63,7 @@ class Preparation:
             },
             "settings": json.loads(json.dumps(settings)),
         }
-        self._begin()
+        self._begin({**self._plan, "steps": list(steps)})
 
     @property
     def prefix(self) -> str:
@@ -76,11 +78,11 @@ class Preparation:
         summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return summary if summary.get("plan") == self._plan else None
 
-    def _begin(self) -> None:
+    def _begin(self, work: dict[str, Any]) -> None:
         if self.finished() is not None:
             return
         plan = self.work / PLAN
-        goes_on = plan.is_file() and json.loads(plan.read_text(encoding="utf-8")) == self._plan
+        goes_on = plan.is_file() and json.loads(plan.read_text(encoding="utf-8")) == work
         if goes_on:
             return
         held = [name for name in (SUMMARY, *PARTS) if (self.output / name).exists()]
@@ -91,7 +93,7 @@ class Preparation:
             )
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        write_whole(plan, json.dumps(self._plan))
+        write_whole(plan, json.dumps(work))
 
     def run(
         self,
@@ -120,7 +122,7 @@ class Preparation:
         results = run_jobs(jobs, do, directory, beam=self._beam, label=label, unit=unit)
         bad = sum(result.get("bad", 0) for result in results)
         told = [line for result in results for line in result.get("told", ())]
-        refuse_bad(bad, self._plan["settings"]["max_bad_lines"], told[:5])
+        refuse_bad(bad, self._plan["settings"]["max_bad_lines"], told[:SHOWN])
         return results
 
     def finish(
@@ -161,6 +163,7 @@ class Preparation:
         summary = {
             "synthetic": self.synthetic,
             **total,
+            "told": total["told"][:SHOWN],
             "vocabularies": vocabularies,
             "plan": self._plan,
         }

@@ -120,6 +120,33 @@ def test_the_split_does_not_depend_on_how_files_are_cut(raw, tmp_path, monkeypat
     assert sorted(map(str, one)) == sorted(map(str, other))
 
 
+def test_a_join_that_was_cut_off_goes_on(raw, tmp_path, monkeypatch, small_steps, without_beam):
+    whole = ali_ccp.prepare(raw, tmp_path / "whole", multivalued=LISTED, progress=False)
+    write, written = joining.write_rows, []
+
+    def stops(*given):
+        written.append(given[2])
+        if len(written) == 30:
+            raise OSError("no space left on device")
+        write(*given)
+
+    monkeypatch.setattr(joining, "write_rows", stops)
+    with pytest.raises(OSError, match="no space"):
+        ali_ccp.prepare(raw, tmp_path / "cut", multivalued=LISTED, progress=False)
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [".partial"]
+    before = set(written)
+    monkeypatch.setattr(
+        joining, "write_rows", lambda *given: (written.append(given[2]), write(*given))
+    )
+    summary = ali_ccp.prepare(raw, tmp_path / "cut", multivalued=LISTED, progress=False)
+    again = [name for name in written[30:] if name in before]
+    assert 0 < len(again) < len(before)  # the partition that was cut off, not those before
+    assert summary == whole
+    for part in ("train", "validation", "test"):
+        one, other = (prepared_rows(tmp_path / name, part) for name in ("whole", "cut"))
+        assert one == other
+
+
 def test_tfrecord_holds_the_same_rows(raw, tmp_path, without_beam):
     for file_format in ("parquet", "tfrecord"):
         ali_ccp.prepare(
