@@ -1,6 +1,6 @@
 """Raw data, their encoding, and datasets."""
 
-from mptrec_tf.data import census_income
+from mptrec_tf.data import ali_ccp, byte_rec, census_income, synthetic
 from mptrec_tf.data.conversion import convert
 from mptrec_tf.data.datasets import dataset_of_arrays, encode_rows, make_dataset
 from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
@@ -14,6 +14,8 @@ __all__ = [
     "FeatureEncoder",
     "RowsInFiles",
     "RowsInMemory",
+    "ali_ccp",
+    "byte_rec",
     "census_income",
     "check_same_features",
     "convert",
@@ -22,4 +24,5 @@ __all__ = [
     "encode_rows",
     "make_dataset",
     "read_chunks",
+    "synthetic",
 ]

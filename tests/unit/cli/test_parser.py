@@ -11,6 +11,8 @@ from mptrec_cli.parser import build_parser
 
 COMMANDS = [
     ["data", "get"],
+    ["data", "prepare"],
+    ["data", "generate"],
     ["data", "convert"],
     ["train"],
     ["add-task"],

@@ -1,0 +1,1 @@
+"""From raw files of any size to rows in parts: in bounded memory, by Beam, resumable."""
