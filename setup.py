@@ -30,7 +30,13 @@ EXTRAS = {
     ],
     "tuner": ["keras-tuner>=1.4.7", "matplotlib>=3.8", "tensorboard>=2.19"],
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
-    "bench": ["jinja2>=3.1", "lightgbm>=4.3", "matplotlib>=3.8"],
+    "bench": [
+        "jinja2>=3.1",
+        "lightgbm>=4.3",
+        "matplotlib>=3.8",
+        "scipy>=1.11",
+        "threadpoolctl>=3.1",
+    ],
     "docs": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
     "dev": [
         "build>=1.2",
