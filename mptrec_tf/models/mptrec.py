@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -343,6 +344,43 @@ class MPTRec(GrowingModel):
         }
 
     # Training
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        cache: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains stage 1, or the module of the task that was added; see `keras.Model.fit`.
+
+        Args:
+            x: A dataset as `make_dataset` gives it, or arrays.
+            y: Labels by task, where `x` are arrays.
+            *args: As in Keras.
+            cache: Computes what the frozen part makes of each row once instead of in every epoch,
+                in stage 2: `"memory"`, or a directory, whose files a later `fit` of the same rows
+                uses. `x` and `validation_data` are datasets then; the rows of `x` are shuffled anew
+                in each epoch, unless `shuffle=False`. See `mptrec_tf.training.cache_rows` for more.
+                Defaults to `None`.
+            **kwargs: As in Keras.
+
+        Raises:
+            ModelError: If labels of a task that is trained are missing, another worker was lost, or
+                `cache` is given in stage 1 or with anything but datasets.
+            DataError: If a label is not one that its task allows (checked where labels are arrays).
+        """
+        if cache is not None:
+            from mptrec_tf.training.cache import cached_dataset  # which builds on this module
+
+            if self._tuned is None:
+                raise ModelError("cache= is for stage 2: stage 1 changes what would be cached")
+            shuffle = bool(kwargs.pop("shuffle", True))
+            x = cached_dataset(self, x, cache, "train", shuffle=shuffle)
+            if (data := kwargs.get("validation_data")) is not None:
+                kwargs["validation_data"] = cached_dataset(self, data, cache, "validation")
+        return super().fit(x, y, *args, **kwargs)
 
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """The loss of stage 1, or that of the added task's module.

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from mptrec_tf.data.datasets import EXAMPLE_ID, gathered_batches
-from mptrec_tf.data.encoded import EncodedRows
+from mptrec_tf.data.encoded import EncodedRows, RowsInMemory
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models import MPTRec
 from mptrec_tf.training.files import write_json
@@ -135,6 +135,51 @@ def cache_rows(
         lengths = [min(length, number - start) for start in range(0, number, length)]
         gather = _in_files(model, rows, directory, lengths, dtype, progress)
     return CachedRows(number, gather, rows.digest, backbone)
+
+
+def cached_dataset(
+    model: MPTRec,
+    dataset: tf.data.Dataset,
+    cache: str | os.PathLike[str],
+    part: str,
+    *,
+    shuffle: bool = False,
+) -> tf.data.Dataset:
+    """Batches of cached representations in the place of a dataset's, for `MPTRec.fit`.
+
+    Args:
+        model: The model.
+        dataset: Encoded batches `(x, y)` or `(x, y, weights)`, which are read once.
+        cache: `"memory"`, or a directory.
+        part: Name of the rows, of their directory within that one.
+        shuffle: Whether to shuffle all rows anew in each epoch. Defaults to `False`.
+
+    Returns:
+        Batches as large as the first one of `dataset`.
+
+    Raises:
+        ModelError: As `cache_rows`, or if the dataset is none, is endless or empty, or holds
+            representations already.
+    """
+    endless = isinstance(dataset, tf.data.Dataset) and (
+        int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+    )
+    if not isinstance(dataset, tf.data.Dataset) or endless:
+        what = "one without an end" if endless else type(dataset).__name__
+        raise ModelError(
+            "cache= needs a tf.data.Dataset that ends, such as make_dataset gives. "
+            f"Received: {what}"
+        )
+    if not isinstance(dataset.element_spec[0], dict):
+        raise ModelError("cache= was given a dataset of cached representations")
+    batches = list(dataset)
+    if not batches:
+        raise ModelError("cache= was given a dataset without rows")
+    arrays = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)
+    batch_size = len(tf.nest.flatten(batches[0])[0])
+    directory = None if cache == "memory" else pathlib.Path(cache, part)
+    rows = cache_rows(model, RowsInMemory(arrays), directory)
+    return rows.batches(batch_size, shuffle=shuffle)
 
 
 def where_to_cache(

@@ -289,6 +289,57 @@ def test_fit_runs_the_module_alone(settings, model, rows, monkeypatch):
     assert evaluated == pytest.approx(plain, abs=1e-5)
 
 
+@pytest.mark.parametrize("place", ["memory", "files"])
+def test_fit_caches_by_itself(place, make_model, rows, computed, tmp_path):
+    settings = {"epochs": 2, "verbose": 0, "shuffle": False}
+    models, histories = [], []
+    for cache_in in (None, "memory" if place == "memory" else tmp_path):
+        keras.utils.set_random_seed(1)
+        model = make_model(expert_dropout=0.5)
+        model.add_task(NEW, tower_units=(3,))
+        data = {"x": rows.batches(30), "validation_data": rows.batches(50)}
+        histories.append(model.fit(**data, **settings, cache=cache_in).history)
+        models.append(model)
+    for metric, values in histories[0].items():
+        assert histories[1][metric] == pytest.approx(values, abs=1e-5), metric
+    plain, cached = models
+    for weight, expected in zip(cached.trainable_weights, plain.trainable_weights, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-6, err_msg=weight.path)
+    assert sum(computed) == 2 * ROWS  # in the one training of two, once for each part
+    if place == "files":
+        cached.fit(rows.batches(30), cache=tmp_path, verbose=0)
+        assert sum(computed) == 2 * ROWS
+        with pytest.raises(ModelError, match="of other rows"):
+            cached.fit(rows.batches(30).skip(1), cache=tmp_path, verbose=0)
+
+
+def test_fit_shuffles_what_it_caches(model, rows, monkeypatch):
+    model.add_task(NEW, tower_units=(3,))
+    seen = []
+    monkeypatch.setattr(
+        cache.CachedRows,
+        "batches",
+        lambda self, size, **kwargs: seen.append((size, kwargs)) or rows.batches(size),
+    )
+    model.fit(rows.batches(40), validation_data=rows.batches(50), cache="memory", verbose=0)
+    assert seen == [(40, {"shuffle": True}), (50, {"shuffle": False})]
+
+
+def test_what_fit_cannot_cache(model, rows):
+    with pytest.raises(ModelError, match="for stage 2"):
+        model.fit(rows.batches(50), cache="memory")
+    model.add_task(NEW, tower_units=(3,))
+    x, y, _ = content(rows)[0]
+    with pytest.raises(ModelError, match="Received: dict"):
+        model.fit(x, y, cache="memory")
+    with pytest.raises(ModelError, match="Received: one without an end"):
+        model.fit(rows.batches(50).repeat(), cache="memory")
+    with pytest.raises(ModelError, match="without rows"):
+        model.fit(rows.batches(50).take(0), cache="memory")
+    with pytest.raises(ModelError, match="of cached representations"):
+        model.fit(cache_rows(model, rows).batches(50), cache="memory")
+
+
 def test_stage_1_refuses_cached_representations(model, rows):
     batches = cache_rows(model, rows).batches(50).map(lambda x, y, w: (x, {"click": y["buy"]}))
     with pytest.raises(ModelError, match="like"):
