@@ -26,7 +26,7 @@ def matmul_flops(function: Callable[..., Any], *args: Any) -> int:
 
     Example:
 
-    >>> matmul_flops(tf.matmul, tf.zeros((3, 4)), tf.zeros((4, 5)))
+    >>> matmul_flops(lambda a, b: a @ b, tf.zeros((3, 4)), tf.zeros((4, 5)))
     120
     """
     compiled = tf.function(function, jit_compile=True, autograph=False)

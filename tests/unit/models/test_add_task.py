@@ -86,7 +86,8 @@ def test_no_gradient_reaches_what_is_frozen(trained, arrays, tasks, monkeypatch,
     found = {}
 
     class Tape(tf.GradientTape):
-        def __init__(self):
+        def __init__(self, persistent):
+            assert not persistent
             super().__init__(persistent=True)
 
         def gradient(self, target, sources):

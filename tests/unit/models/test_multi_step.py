@@ -74,7 +74,7 @@ def test_learns_and_counts_as_single_steps_do(make_model, in_batches):
 def test_dropout_goes_on_from_step_to_step(make_model, in_batches):
     data = in_batches(48, 48)
     model, *_ = train(make_model, data, STEPS, dropout=0.4)
-    single, *_ = train(make_model, data, 1, jit_compile=False, dropout=0.4)
+    single, *_ = train(make_model, data, 1, dropout=0.4)
     for weight, other in zip(model.weights, single.weights, strict=True):
         np.testing.assert_allclose(weight, other, atol=1e-4, err_msg=weight.path)
 

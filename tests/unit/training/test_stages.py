@@ -23,6 +23,19 @@ def predictions(model, sources):
     return model.predict(model.encoder.encode(sources.validation), verbose=0)
 
 
+@pytest.fixture(scope="module")
+def stage1(make_config, sources, tmp_path_factory):
+    """A finished stage 1."""
+    directory = tmp_path_factory.mktemp("stage1")
+    return pretrain(make_config(), sources, directory, verbose=0), directory
+
+
+@pytest.fixture
+def copied(stage1, tmp_path):
+    """Its directory, to go on in."""
+    return shutil.copytree(stage1[1], tmp_path, dirs_exist_ok=True)
+
+
 def test_both_stages_write_models_that_predict_the_same(make_config, sources, tmp_path):
     config = make_config()
     first = pretrain(config, sources, tmp_path, verbose=0)
@@ -40,8 +53,8 @@ def test_both_stages_write_models_that_predict_the_same(make_config, sources, tm
         np.testing.assert_array_equal(stored[task], after[task])
 
 
-def test_the_model_holds_the_weights_of_its_best_epoch(make_config, sources, tmp_path):
-    trained = pretrain(make_config(), sources, tmp_path, verbose=0)
+def test_the_model_holds_the_weights_of_its_best_epoch(stage1, sources):
+    trained, _ = stage1
     values = [epoch["val_mean_auc"] for epoch in trained.epochs]
     assert trained.best_epoch == int(np.argmax(values))
     validation = make_dataset(sources.validation, trained.model.encoder, trained.model.tasks)
@@ -49,9 +62,9 @@ def test_the_model_holds_the_weights_of_its_best_epoch(make_config, sources, tmp
     assert scored["mean_auc"] == pytest.approx(max(values), abs=1e-6)
 
 
-def test_a_finished_stage_is_not_trained_again(make_config, sources, tmp_path):
-    first = pretrain(make_config(), sources, tmp_path, verbose=0)
-    again = pretrain(make_config(), sources, tmp_path, verbose=0)
+def test_a_finished_stage_is_not_trained_again(stage1, copied, make_config, sources):
+    first, _ = stage1
+    again = pretrain(make_config(), sources, copied, verbose=0)
     assert again.epochs == first.epochs
     assert again.model.fingerprint() == first.model.fingerprint()
 
@@ -88,35 +101,28 @@ def test_seeds_make_two_runs_equal_and_other_seeds_differ(make_config, sources, 
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_another_configuration_in_the_same_directory_is_refused(make_config, sources, tmp_path):
-    pretrain(make_config(), sources, tmp_path, verbose=0)
+def test_another_configuration_in_the_same_directory_is_refused(make_config, sources, copied):
     with pytest.raises(ModelError, match="another configuration"):
-        pretrain(make_config({"expert_dropout": 0.5}), sources, tmp_path, verbose=0)
+        pretrain(make_config({"expert_dropout": 0.5}), sources, copied, verbose=0)
 
 
-def test_the_same_rows_elsewhere_are_the_same_training(make_config, sources, tmp_path):
-    first = pretrain(make_config(), sources, tmp_path / "runs", verbose=0)
-    moved = tmp_path / "moved.csv"
-    shutil.copy(sources.train, moved)
-    again = pretrain(
-        make_config(), sources._replace(train=str(moved)), tmp_path / "runs", verbose=0
-    )
-    assert again.epochs == first.epochs
+def test_the_same_rows_elsewhere_are_the_same_training(stage1, copied, make_config, sources):
+    moved = shutil.copy(sources.train, copied / "moved.csv")
+    again = pretrain(make_config(), sources._replace(train=str(moved)), copied, verbose=0)
+    assert again.epochs == stage1[0].epochs
 
 
-def test_other_rows_in_the_same_directory_are_refused(make_config, sources, tmp_path):
-    pretrain(make_config(), sources, tmp_path, verbose=0)
+def test_other_rows_in_the_same_directory_are_refused(make_config, sources, copied):
     swapped = sources._replace(train=sources.validation)
     with pytest.raises(ModelError, match="another configuration"):
-        pretrain(make_config(), swapped, tmp_path, verbose=0)
+        pretrain(make_config(), swapped, copied, verbose=0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_other_rows_of_a_new_task_are_refused(stream, make_config, sources, tmp_path):
+def test_other_rows_of_a_new_task_are_refused(stream, stage1, make_config, sources, tmp_path):
     config = make_config(stream=stream)
-    base = pretrain(config, sources, tmp_path, verbose=0).model
-    keras_file = tmp_path / "stage1.keras"
-    prompt_tune(config, base, "buy", sources, tmp_path, verbose=0)
+    keras_file = stage1[1] / "stage1.keras"
+    prompt_tune(config, load_model(keras_file), "buy", sources, tmp_path, verbose=0)
     rows = pd.read_csv(sources.train)
     rows.loc[0, "buy"] = 1 - rows.loc[0, "buy"]
     rows.to_csv(tmp_path / "other.csv", index=False)
@@ -148,10 +154,9 @@ def test_each_adversarial_form_trains(make_config, sources, tmp_path, form):
     assert np.isfinite(trained.epochs[-1]["loss"])
 
 
-def test_a_regression_task_is_watched_by_its_loss(make_config, sources, tmp_path):
-    config = make_config()
-    model = pretrain(config, sources, tmp_path, verbose=0).model
-    trained = prompt_tune(config, model, "price", sources, tmp_path, verbose=0)
+def test_a_regression_task_is_watched_by_its_loss(copied, make_config, sources):
+    model = load_model(copied / "stage1.keras")
+    trained = prompt_tune(make_config(), model, "price", sources, copied, verbose=0)
     losses = [epoch["val_loss"] for epoch in trained.epochs]
     assert trained.best_epoch == int(np.argmin(losses))
 

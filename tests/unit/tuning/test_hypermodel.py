@@ -48,11 +48,10 @@ def test_trials_of_stage_2_are_what_prompt_tune_trains(make_config, sources, tmp
     assert tuner.best().objective == best_value(best)
 
 
-@pytest.mark.parametrize("where", ["memory", "disk"])
 def test_representations_are_computed_once_for_all_trials(
-    where, make_config, sources, monkeypatch, tmp_path
+    make_config, sources, monkeypatch, tmp_path
 ):
-    config = make_config(stage2__cache=where)
+    config = make_config(stage2__cache="disk")
     pretrain(config, sources, tmp_path, verbose=0)
     file = tmp_path / "stage1.keras"
     data = stage2_data(config, load_model(file), "buy", sources)
@@ -69,7 +68,7 @@ def test_representations_are_computed_once_for_all_trials(
         assert len(computed) == (2 if trials == 2 else 4)  # training and validation rows
     files = [str(path.relative_to(search)) for path in search.rglob("*.npy")]
     expected = ["representations/train/00000.npy", "representations/validation/00000.npy"]
-    assert sorted(files) == (expected if where == "disk" else [])
+    assert sorted(files) == expected
 
 
 def test_a_trial_that_was_cut_off_goes_on_after_its_last_epoch(make_config, data, tmp_path):

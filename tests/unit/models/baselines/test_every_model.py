@@ -62,7 +62,7 @@ def test_names():
         model_class("dcn")
 
 
-@pytest.mark.parametrize("name", ["mmoe", "aitm"])  # the simplest, and one with a loss of its own
+@pytest.mark.parametrize("name", ["aitm"])  # which has a loss of its own
 def test_learns_in_steps_that_are_one_computation(make_baseline, dataset, rows, arrays, name):
     """`click` follows from the age, `buy` from the city."""
     compiled = {
