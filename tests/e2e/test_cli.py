@@ -150,7 +150,7 @@ def test_train_prints_a_table_and_writes_results(work, trained):
     assert found["validation"]["click"]["auc"] > 0.6
     assert len(found["epochs"]) == 2
     header, click, *_ = trained.stdout.splitlines()
-    assert header.split() == ["task", "auc", "log_loss", "rows", "positives"]
+    assert header.split() == ["task", "auc", "log_loss", "calibration_error", "rows", "positives"]
     assert click.split()[:2] == ["click", f"{found['validation']['click']['auc']:.5f}"]
     assert (work / "run/stage1.keras").is_file()
 
@@ -214,7 +214,7 @@ def test_evaluate_takes_a_file_and_tasks(here, added, capsys):
     common = ["evaluate", "--config", "config.yaml", "--model", "run/model.keras"]
     assert mptrec_cli.main([*common, "--input", "few.csv", "--tasks", "buy"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.splitlines()[1].split()[0::3] == ["buy", "100"]
+    assert captured.out.splitlines()[1].split()[0::4] == ["buy", "100"]
     assert mptrec_cli.main([*common, "--input", "few.csv", "--tasks", "click"]) == 2
     assert "no column 'click'" in capsys.readouterr().err
 
@@ -225,7 +225,7 @@ def test_evaluate_scores_the_test_rows_if_there_are_any(here, trained, capsys):
     write_config(here / "with-test.yaml", CONFIG | {"data": data})
     arguments = ["--config", "with-test.yaml", "--model", "run/stage1.keras", "--tasks", "like"]
     assert mptrec_cli.main(["evaluate", *arguments]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[0::3] == ["like", "150"]
+    assert capsys.readouterr().out.splitlines()[1].split()[0::4] == ["like", "150"]
 
 
 def test_evaluate_looks_into_groups_and_slices(here, added, capsys):
