@@ -8,7 +8,7 @@ TORCH_READY := $(TORCH_VENV)/.ready
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-fast test-slow test-pipelines pipeline-demo pipeline-demo-docs lint format
+.PHONY: demo test test-fast test-slow test-pipelines test-long pipeline-demo pipeline-demo-docs lint format
 .PHONY: bench-quality bench-quality-full bench-synthetic results-docs
 .PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks bench-input lock wheel clean help
 
@@ -24,7 +24,7 @@ pipeline-demo: $(READY)  ## The TFX pipelines on the same data: three versions, 
 pipeline-demo-docs: $(READY)  ## The same, and its figures for docs/
 	$(BIN)/python examples/census_pipelines.py --docs docs
 
-test: test-fast test-slow test-pipelines  ## All tests
+test: test-fast test-slow test-pipelines  ## All tests but the long ones (25 minutes on two cores)
 
 test-fast: $(READY)  ## The unit tests only
 	$(BIN)/python -m pytest --numprocesses auto tests/unit
@@ -35,6 +35,9 @@ test-slow: $(READY)  ## The end-to-end tests only
 # A file's tests share one chain of runs, so a file stays with one worker.
 test-pipelines: $(READY)  ## The TFX pipelines for real
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/pipelines
+
+test-long: $(READY)  ## The long ones: notebooks, every row of Census-income, every kind of task
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m long
 
 lint: $(READY)  ## Lint, format check, types
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ def test_a_notebook_is_stored_without_outputs(name):
             assert cell.execution_count is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_from_top_to_bottom(name, tmp_path):
     notebook = nbformat.read(EXAMPLES / name, as_version=4)

@@ -13,6 +13,8 @@ from pipelines import runs
 from pipelines.components.trainer import MODEL_FILE
 from pipelines.reporting.metrics import metrics_of
 
+pytestmark = pytest.mark.long
+
 ROWS = {"train": 1200, "validation": 400, "test": 500}
 TRAINING = {"epochs": 2, "batch_size": 128, "jit_compile": False}
 PLAIN = {

@@ -184,6 +184,7 @@ def test_a_graph_of_something_else_is_refused(tmp_path):
         read_encoder(str(tmp_path))
 
 
+@pytest.mark.long
 def test_every_census_row_is_encoded_as_in_a_notebook(tmp_path):
     sources = CENSUS.data.sources()
     spec = CENSUS.spec

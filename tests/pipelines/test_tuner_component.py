@@ -127,6 +127,7 @@ def test_the_lineage_tells_the_search_and_its_result(runs, stage, config, output
     assert f"learning_rate={chosen['learning_rate']:g}" in text
 
 
+@pytest.mark.long
 def test_a_search_without_a_single_success_fails_and_can_be_repeated(
     runs, config, output, monkeypatch
 ):
