@@ -220,13 +220,15 @@ def _push(serving, ingest, trainer, version, pushed):
 
 
 WAITING = """\
+import signal
 import sys
 import tiny_pipelines as tiny
 from pipelines.runners.local import run
 
-directory, signal = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
+directory, marker = sys.argv[1:]
 ingest = tiny.Ingest(rows=3, span=1)
-waiting = tiny.Waiting(examples=ingest.outputs["examples"], signal=signal)
+waiting = tiny.Waiting(examples=ingest.outputs["examples"], signal=marker)
 run(tiny.pipeline(directory, [ingest, waiting]), log_file=directory + "/run.log")
 """
 

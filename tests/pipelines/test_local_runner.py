@@ -184,7 +184,7 @@ def test_an_older_killed_run_is_not_taken_for_the_one_at_work(tmp_path):
 def test_an_interrupt_is_shown_and_passes(tmp_path, capfd):
     process, _ = tiny.waiting_run(tmp_path)
     process.send_signal(signal.SIGINT)
-    _, shown = process.communicate()
+    _, shown = process.communicate(timeout=120)
     assert process.returncode != 0
     assert re.search(r"^\[2/2\] Waiting: \d+\.\d s, interrupted$", shown, re.MULTILINE)
     [ran] = store(tmp_path).runs()
