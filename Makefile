@@ -36,7 +36,7 @@ test-slow: $(READY)  ## The end-to-end tests only
 test-pipelines: $(READY)  ## The TFX pipelines for real
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/pipelines
 
-test-long: $(READY)  ## The long ones: notebooks, every row of Census-income, every kind of task
+test-long: $(READY)  ## The long ones, such as notebooks and every row of Census-income
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m long
 
 lint: $(READY)  ## Lint, format check, types

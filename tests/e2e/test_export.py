@@ -84,6 +84,7 @@ def test_a_crash_leaves_nothing_that_a_server_could_load(step, model_file, tmp_p
     assert left.name.startswith(".staging-")
 
 
+@pytest.mark.long
 def test_exports_at_once_never_mix(model_file, tmp_path):
     base_path = tmp_path / "shop"
     processes = [start(REPEAT, model_file, base_path) for _ in range(2)]

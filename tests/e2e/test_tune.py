@@ -114,6 +114,7 @@ def test_train_takes_the_best_configuration_and_reaches_what_the_trial_did(work,
     assert units == best["values"]["expert_units"]
 
 
+@pytest.mark.long
 def test_stage_2_is_tuned_on_top_of_a_model(here, trained, capsys):
     arguments = ["tune", "--config", "tuned/stage1-best.yaml", "--output", "tuned", "--quiet"]
     stage2 = ["--stage", "stage2", "--model", "trained/stage1.keras", "--task"]
@@ -129,6 +130,7 @@ def test_stage_2_is_tuned_on_top_of_a_model(here, trained, capsys):
     assert "already has a task 'click'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_killed_search_goes_on_and_repeats_no_finished_trial(work):
     config = {**CONFIG, "stage1": {**CONFIG["stage1"], "training": {**TRAINING, "epochs": 4}}}
     (work / "long.yaml").write_text(yaml.safe_dump(config))

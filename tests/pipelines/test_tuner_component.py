@@ -14,6 +14,8 @@ from pipelines.metadata import Store, connection
 from pipelines.reporting.lineage import to_json, to_text, trace
 from pipelines.runs import run_pretrain, run_prompt_tune
 
+pytestmark = pytest.mark.long
+
 TOO_SMALL = 1e-6  # nothing is learned with it, so trial 2 is better than the configuration
 RATE = {"kind": "float", "min": TOO_SMALL, "max": 1e-1}
 TUNER = {
@@ -127,7 +129,6 @@ def test_the_lineage_tells_the_search_and_its_result(runs, stage, config, output
     assert f"learning_rate={chosen['learning_rate']:g}" in text
 
 
-@pytest.mark.long
 def test_a_search_without_a_single_success_fails_and_can_be_repeated(
     runs, config, output, monkeypatch
 ):

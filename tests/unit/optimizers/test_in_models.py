@@ -164,6 +164,7 @@ json.dump(report, open(f"{folder}/report.json", "w"))
 """
 
 
+@pytest.mark.long
 def test_training_goes_on_from_a_file_in_another_process(make_model, dataset, rows, tmp_path):
     columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
     (tmp_path / "rows.json").write_text(json.dumps(columns))
@@ -232,6 +233,7 @@ json.dump(report, open(sys.argv[1], "w"))
 """
 
 
+@pytest.mark.long
 def test_two_replicas_train_as_one(tmp_path):
     script, file = tmp_path / "replicas.py", tmp_path / "report.json"
     script.write_text(REPLICAS)

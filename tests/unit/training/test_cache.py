@@ -417,6 +417,7 @@ class CutOff(ResumableEarlyStopping):
         super().on_epoch_begin(epoch, logs)
 
 
+@pytest.mark.long
 def test_a_training_that_was_cut_off_goes_on(make_model, rows, monkeypatch, tmp_path):
     """With the cache or without: the same rows are the same training."""
 

@@ -70,7 +70,11 @@ def test_a_finished_stage_is_not_trained_again(stage1, copied, make_config, sour
 
 
 @pytest.mark.parametrize(
-    ("stream", "steps"), [(False, 3), (True, 1)], ids=["in memory", "streamed"]
+    ("stream", "steps"),
+    [
+        pytest.param(False, 3, id="in memory"),
+        pytest.param(True, 1, id="streamed", marks=pytest.mark.long),
+    ],
 )
 def test_a_training_that_was_cut_off_ends_like_one_that_was_not(
     stream, steps, make_config, sources, monkeypatch, tmp_path
@@ -93,6 +97,7 @@ def test_a_training_that_was_cut_off_ends_like_one_that_was_not(
     assert models[0].fingerprint() == models[1].fingerprint()
 
 
+@pytest.mark.long
 def test_seeds_make_two_runs_equal_and_other_seeds_differ(make_config, sources, tmp_path):
     runs = [
         pretrain(make_config(), sources, tmp_path / name, seed=seed, verbose=0).model.fingerprint()
@@ -201,6 +206,7 @@ def test_the_tables_have_an_optimizer_of_their_own_only_where_they_ask_for_one()
     assert float(same.embeddings._learning_rate(0)) == pytest.approx(2e-3)
 
 
+@pytest.mark.long
 def test_both_stages_with_lazy_tables_go_on_after_a_cut(
     make_config, sources, monkeypatch, tmp_path
 ):

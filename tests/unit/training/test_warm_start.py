@@ -296,6 +296,7 @@ def later(frame, tmp_path):
     return str(tmp_path / "later.csv")
 
 
+@pytest.mark.long
 def test_a_daily_retraining_goes_on_from_the_day_before(
     make_config, sources, later, tmp_path, capsys
 ):

@@ -15,6 +15,7 @@ def best_value(trained):
     return max(epoch["val_mean_auc"] for epoch in trained.epochs)
 
 
+@pytest.mark.long
 def test_trials_of_stage_1_are_what_pretrain_trains(make_config, sources, data, tmp_path):
     config = make_config()
     tuner = StageTuner(Stage1HyperModel(config, data, seed=3), tmp_path / "search", trials=2)
@@ -33,6 +34,7 @@ def test_trials_of_stage_1_are_what_pretrain_trains(make_config, sources, data, 
     assert len({tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2])[::7]}) > 10
 
 
+@pytest.mark.long
 def test_trials_of_stage_2_are_what_prompt_tune_trains(make_config, sources, tmp_path):
     config = make_config()
     pretrain(config, sources, tmp_path, verbose=0)
