@@ -29,6 +29,7 @@ from mptrec_tf.data.preparation.lines import (
 )
 from mptrec_tf.data.preparation.parts import draw, find_file, write_counts, write_rows
 from mptrec_tf.data.preparation.preparation import Preparation
+from mptrec_tf.data.preparation.settings import published_settings
 from mptrec_tf.spec import CategoricalFeature, DataSpec, Task
 
 NAME = "byte-rec"
@@ -55,43 +56,13 @@ TASKS = (
     Task("long", label="duration_time", above=10),
 )
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.1
-SETTINGS: dict[str, Any] = {
-    "stage1": {
-        "tasks": ["finish", "like"],
-        "model": {
-            "embedding_dim": 4,
-            "expert_units": [128, 64],
-            "tower_units": [32, 32],
-            "expert_dropout": 0.0,
-            "tower_dropout": 0.0,
-            "generic_weight": 0.9,
-            "adversarial": "assigned",
-            "adversarial_weight": 0.1,
-            "l2_embedding": 1e-4,
-            "l2": 7e-6,
-        },
-        "training": {
-            "epochs": 10,
-            "batch_size": 4000,
-            "learning_rate": 1e-4,
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-            "embedding_optimizer": "lazy_adam",
-            "patience": 3,
-        },
-    },
-    "stage2": {
-        "module": {"input_projection": 0, "tower_units": [32, 32], "dropout": 0.0},
-        "training": {
-            "epochs": 10,
-            "batch_size": 4000,
-            "learning_rate": 1e-4,
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-            "patience": 3,
-        },
-    },
-}
+SETTINGS = published_settings(
+    ("finish", "like"),
+    embedding_dim=4,
+    expert_dropout=0.0,
+    tower_dropout=0.0,
+    batch_size=4000,
+)
 """The published settings, as far as a configuration can say them."""
 
 DIGITS = r"^-?[0-9]{1,18}$"

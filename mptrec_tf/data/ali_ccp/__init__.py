@@ -27,6 +27,7 @@ from mptrec_tf.data.preparation.jobs import LOCAL, Job
 from mptrec_tf.data.preparation.lines import split_file
 from mptrec_tf.data.preparation.parts import find_file
 from mptrec_tf.data.preparation.preparation import Preparation
+from mptrec_tf.data.preparation.settings import published_settings
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, MultiValuedFeature, Task
 
@@ -41,43 +42,13 @@ TASKS = (
     Task("conversion", label="conversion"),
     Task("scenario", label=column(SCENARIO_FIELD), negative="2"),
 )
-SETTINGS: dict[str, Any] = {
-    "stage1": {
-        "tasks": ["click", "conversion"],
-        "model": {
-            "embedding_dim": 5,
-            "expert_units": [128, 64],
-            "tower_units": [32, 32],
-            "expert_dropout": 0.1,
-            "tower_dropout": 0.3,
-            "generic_weight": 0.9,
-            "adversarial": "assigned",
-            "adversarial_weight": 0.1,
-            "l2_embedding": 1e-4,
-            "l2": 7e-6,
-        },
-        "training": {
-            "epochs": 10,
-            "batch_size": 2000,
-            "learning_rate": 1e-4,
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-            "embedding_optimizer": "lazy_adam",
-            "patience": 3,
-        },
-    },
-    "stage2": {
-        "module": {"input_projection": 0, "tower_units": [32, 32], "dropout": 0.3},
-        "training": {
-            "epochs": 10,
-            "batch_size": 2000,
-            "learning_rate": 1e-4,
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-            "patience": 3,
-        },
-    },
-}
+SETTINGS = published_settings(
+    ("click", "conversion"),
+    embedding_dim=5,
+    expert_dropout=0.1,
+    tower_dropout=0.3,
+    batch_size=2000,
+)
 """The published settings, as far as a configuration can say them."""
 
 
