@@ -18,7 +18,7 @@ from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
 from mptrec_tf.models.adversary import Adversary, assign_lowest_loss
 from mptrec_tf.models.backbone import Backbone, Representation
 from mptrec_tf.models.freezing import fingerprint
-from mptrec_tf.models.growing import GrowingModel, TaskModules
+from mptrec_tf.models.growing import GrowingModel
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.models.prompt_module import PromptModule
 from mptrec_tf.models.task_module import TaskModule
@@ -175,11 +175,6 @@ class MPTRec(GrowingModel):
         super().build()
 
     # Tasks
-
-    @property
-    def prompt_modules(self) -> TaskModules:
-        """The modules of the added tasks."""
-        return self.task_modules
 
     @property
     def representation_shape(self) -> Representation:

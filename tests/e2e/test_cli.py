@@ -188,7 +188,7 @@ def test_a_model_to_which_tasks_were_added_trains_only_the_last(work, with_devic
     assert [task.name for task in model.tasks] == ["click", "like", "buy", "device"]
     trained = {id(weight) for weight in model.trainable_weights}
     assert trained == {
-        id(weight) for weight in model.prompt_modules.modules["device"].trainable_weights
+        id(weight) for weight in model.task_modules.modules["device"].trainable_weights
     }
 
 

@@ -185,7 +185,7 @@ def _heads_together(model: GrowingModel) -> list[Heads]:
     """The prompt modules that are computed several at once."""
     if not isinstance(model, MPTRec):
         return []
-    modules = model.prompt_modules.modules
+    modules = model.task_modules.modules
     groups, _ = group({n: m for n, m in modules.items() if isinstance(m, PromptModule)})
     return [Heads(members, np.asarray(model.prompts.prompts)) for members in groups]
 

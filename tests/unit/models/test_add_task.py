@@ -62,7 +62,7 @@ def test_older_tasks_do_not_change_by_one_bit(trained, arrays, dataset, tasks, j
 def test_only_the_module_is_trained(trained, arrays, tasks):
     stage1 = paths(trained.weights)
     trained.add_task(tasks["buy"], **SMALL)
-    module = trained.prompt_modules.modules["buy"]
+    module = trained.task_modules.modules["buy"]
     before = {weight.path: weight.numpy() for weight in trained.weights}
 
     x, y = arrays("buy")
@@ -99,7 +99,7 @@ def test_no_gradient_reaches_what_is_frozen(trained, arrays, tasks, monkeypatch,
     trained.train_on_batch(*arrays("buy"))
 
     assert all(gradient is None for gradient in found["frozen"])
-    assert len(found["trained"]) == len(trained.prompt_modules.modules["buy"].weights)
+    assert len(found["trained"]) == len(trained.task_modules.modules["buy"].weights)
     assert all(gradient is not None for gradient in found["trained"])
 
 
@@ -160,7 +160,7 @@ def test_old_labels_may_come_along(trained, dataset, tasks):
 @pytest.mark.parametrize("representation", ["both", "specific", "shared"])
 def test_every_variant_trains(trained, arrays, tasks, attention, representation):
     trained.add_task(tasks["buy"], attention=attention, representation=representation, **SMALL)
-    module = trained.prompt_modules.modules["buy"]
+    module = trained.task_modules.modules["buy"]
     before = module.get_weights()
     frozen = trained.fingerprint(frozen_only=True)
 
@@ -223,7 +223,7 @@ def grown(_grown, copy_of):
 def test_drop_task_leaves_the_others_alone(grown, arrays):
     x, _ = arrays("click")
     before = predict(grown, x)
-    dropped = grown.prompt_modules.modules["grade"]
+    dropped = grown.task_modules.modules["grade"]
 
     grown.drop_task("grade")
 
@@ -277,7 +277,7 @@ def test_tune_task_changes_that_task_only(grown, arrays):
     assert not np.array_equal(after["buy"], before["buy"])
     assert grown.fingerprint(frozen_only=True) == frozen
     assert type(grown.optimizer) is keras.optimizers.SGD
-    assert paths(grown.trainable_weights) == paths(grown.prompt_modules.modules["buy"].weights)
+    assert paths(grown.trainable_weights) == paths(grown.task_modules.modules["buy"].weights)
 
 
 def test_optimizer_begins_anew_with_the_same_settings(trained, tasks):

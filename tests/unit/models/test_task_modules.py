@@ -91,7 +91,7 @@ def test_only_the_module_is_trained(trained, arrays, tasks, name):
     before, fingerprint = trained(x), trained.fingerprint()
     frozen = [weight.value for weight in trained.trainable_weights]
     trained.add_task(tasks["buy"], module=MODULES[name])
-    module = trained.prompt_modules.modules["buy"]
+    module = trained.task_modules.modules["buy"]
     started = [np.array(weight) for weight in module.weights]
 
     with tf.GradientTape(persistent=True) as tape:
@@ -112,7 +112,7 @@ def test_only_the_module_is_trained(trained, arrays, tasks, name):
 
 def test_lora_begins_with_the_experts_as_they_are(trained, arrays, tasks):
     trained.add_task(tasks["buy"], module=LoRAModule(rank=3))
-    module = trained.prompt_modules.modules["buy"]
+    module = trained.task_modules.modules["buy"]
     x, shared, specific = trained.represent(arrays("click")[0])
 
     outputs = module.adapter(x, experts=trained.backbone.experts)
@@ -158,7 +158,7 @@ def test_modules_of_all_kinds_in_one_model(trained, arrays, tasks, tmp_path):
     for config in configs:
         del config["encoder"]
     assert configs[0] == configs[1]
-    modules = read.prompt_modules.modules
+    modules = read.task_modules.modules
     assert [type(modules[task]) for task in modules] == [
         *(ProbeModule, ProbeModule, LoRAModule, PromptModule),
     ]
@@ -177,7 +177,7 @@ def test_a_module_is_a_description(trained, tasks):
     trained.count_epoch()
     trained.add_task(tasks["buy"], module=module)
 
-    own = trained.prompt_modules.modules
+    own = trained.task_modules.modules
     assert not module.weights
     assert (own["grade"].num_outputs, own["buy"].num_outputs) == (3, 1)
     assert own["buy"].l2 == 0.1

@@ -390,8 +390,8 @@ def test_the_same_is_learned_with_and_without(
     for plain, cached in zip(runs[None].epochs, runs[where].epochs, strict=True):
         for metric in set(plain) - {"seconds"}:
             assert cached[metric] == pytest.approx(plain[metric], abs=1e-4), metric
-    module = models[where].prompt_modules.modules["buy"]
-    plain = models[None].prompt_modules.modules["buy"]
+    module = models[where].task_modules.modules["buy"]
+    plain = models[None].task_modules.modules["buy"]
     for weight, expected in zip(module.weights, plain.weights, strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-3, atol=1e-5, err_msg=weight.path)
     before.compile("adam", **{"jit_compile": False, **training})
@@ -435,7 +435,7 @@ def test_a_training_that_was_cut_off_goes_on(make_model, rows, monkeypatch, tmp_
             train(begin(), rows, directory, first)
         trained = train(begin(), rows, directory, then)
         assert len(trained.epochs) == 3
-        ends.append(trained.model.prompt_modules.modules["buy"].get_weights())
+        ends.append(trained.model.task_modules.modules["buy"].get_weights())
     for end in ends[1:]:
         for weight, expected in zip(end, ends[0], strict=True):
             np.testing.assert_allclose(weight, expected, rtol=1e-3, atol=1e-5)
