@@ -29,15 +29,18 @@ test: test-fast test-slow test-pipelines  ## All tests but the long ones (25 min
 test-fast: $(READY)  ## The unit tests only
 	$(BIN)/python -m pytest --numprocesses auto tests/unit
 
-test-slow: $(READY)  ## The end-to-end tests only
-	$(BIN)/python -m pytest --numprocesses auto tests/e2e
+# A file's tests share trainings and runs, so a file stays with one worker. Its default order, most
+# tests first, would leave the longest files for the end.
+BY_FILE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# A file's tests share one chain of runs, so a file stays with one worker.
+test-slow: $(READY)  ## The end-to-end tests only
+	$(BIN)/python -m pytest $(BY_FILE) tests/e2e
+
 test-pipelines: $(READY)  ## The TFX pipelines for real
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/pipelines
+	$(BIN)/python -m pytest $(BY_FILE) tests/pipelines
 
 test-long: $(READY)  ## The long ones, such as notebooks and every row of Census-income
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m long
+	$(BIN)/python -m pytest $(BY_FILE) -m long
 
 lint: $(READY)  ## Lint, format check, types
 	$(BIN)/ruff check .

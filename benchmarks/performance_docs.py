@@ -62,8 +62,8 @@ def page(results: dict[str, Any]) -> str:
         "# Performance",
         "",
         "All contenders of a comparison ran in one run and took turns; a turn is a process of its "
-        "own, a warm-up and a measured epoch. A ratio is taken within a turn. Given are the median "
-        "and, in brackets, the range over the turns. The numbers are in "
+        "own, a warm-up and three epochs, of which the fastest counts. A ratio is taken within a "
+        "turn. Given are the median and, in brackets, the range over the turns. The numbers are in "
         "[performance.json](performance.json).",
     ]
     if "speed" in results:
@@ -167,7 +167,12 @@ def held_by(contenders: dict[str, Any]) -> str:
             else f"that of {limit} is nearest, but most of the time goes into what is not counted: "
             "element-wise work, optimizer, metrics, input and the start of each operation"
         )
-        sentences.append(f"{name.capitalize()}, uses {share[nearest]:.0%} of its limit: {rest}.")
+        peer = contenders[name.replace("ours", "torch")]["examples_per_second"]["median"]
+        most = figures["share"]["limit"] / peer
+        sentences.append(
+            f"{name.capitalize()}, uses {share[nearest]:.0%} of its limit: {rest}. At the limit it "
+            f"would be {most:.1f} times as fast as PyTorch is here."
+        )
     return " ".join(sentences)
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import platform
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,9 +160,14 @@ def versions() -> dict[str, str]:
         "mptrec_tf": mptrec_tf.__version__,
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, "
+        "machine": f"{platform.machine()}, {_usable_cpus()} CPUs, "
         f"{len(tf.config.list_physical_devices('GPU'))} GPUs",
     }
+
+
+def _usable_cpus() -> int | None:
+    """Fewer than there are where the process is bound to some."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
 def _metrics(scored: Predictions) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ worker = Worker()
 print("noise that is no answer")
 worker.ready({"form": "SECONDS"})
 for turn, _ in enumerate(worker.requests()):
-    worker.done(SECONDS, 10)
+    worker.done(SECONDS + (1.0, 0.0, 0.5)[turn], 10)
 """
 BROKEN = """
 from harness.protocol import Worker
@@ -29,7 +29,7 @@ def start(name: str, code: str) -> Process:
     return process
 
 
-def test_turns_and_ratios_pair_by_pair():
+def test_turns_ratios_pair_by_pair_and_the_fastest_repetition():
     contenders = {
         "slow": [sys.executable, "-c", ECHO.replace("SECONDS", "2.0")],
         "fast": [sys.executable, "-c", ECHO.replace("SECONDS", "0.5")],
