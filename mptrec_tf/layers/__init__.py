@@ -2,7 +2,7 @@
 
 from mptrec_tf.layers.adapters import ExpertAdapter
 from mptrec_tf.layers.adversarial import GradientReversal, TaskClassifier, reversal_strength
-from mptrec_tf.layers.dropout import PhiloxDropout
+from mptrec_tf.layers.dropout import HashedDropout
 from mptrec_tf.layers.embedding import FeatureEmbedding
 from mptrec_tf.layers.experts import ExpertBank
 from mptrec_tf.layers.gates import Gate
@@ -17,7 +17,7 @@ __all__ = [
     "Gate",
     "GradientReversal",
     "NumericEncoding",
-    "PhiloxDropout",
+    "HashedDropout",
     "PromptAttention",
     "TaskClassifier",
     "TaskPrompt",

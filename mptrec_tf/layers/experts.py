@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mptrec_tf.layers.dropout import PhiloxDropout
+from mptrec_tf.layers.dropout import HashedDropout
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
@@ -65,7 +65,7 @@ class ExpertBank(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.seed = seed
         self._dropout = (
-            PhiloxDropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
+            HashedDropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
-from mptrec_tf.layers import PhiloxDropout
+from mptrec_tf.layers import HashedDropout
 from mptrec_tf.layers.experts import expert_products
 from mptrec_tf.models.baselines.base import BaselineModel, LayerMaker
 from mptrec_tf.models.multi_task import Outcome
@@ -38,7 +38,7 @@ class MaskedNetwork(keras.layers.Layer):
         self.units = make.settings["expert_units"]
         self.activation = keras.activations.get(make.settings["activation"])
         self.regularizer = make.regularizer
-        self.dropout = PhiloxDropout(
+        self.dropout = HashedDropout(
             make.settings["expert_dropout"], seed=make.settings["seed"], dtype=make.dtype
         )
 
