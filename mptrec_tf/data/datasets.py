@@ -140,11 +140,43 @@ def dataset_of_arrays(
         batch_size=batch_size,
         shuffle=shuffle,
         seed=seed,
+        at_once=True,
     )
 
 
+class RowsByNumber(NamedTuple):
+    """What batches of rows in memory are made of.
+
+    Attributes:
+        numbers: Of the rows of each batch, a dataset of int64 (B,).
+        gather: Gives the rows of some numbers, of any shape.
+    """
+
+    numbers: tf.data.Dataset
+    gather: Callable[[tf.Tensor], Any]
+
+
+def rows_by_number(dataset: Any) -> RowsByNumber | None:
+    """How to read several batches of a dataset at once, which is faster than one after another.
+
+    Args:
+        dataset: What `fit` is given.
+
+    Returns:
+        `None` where batches come one by one: from files, from another kind of dataset, or after
+        anything was done to a dataset.
+    """
+    return getattr(dataset, "rows_by_number", None)
+
+
 def gathered_batches(
-    rows: int, gather: Callable[[tf.Tensor], Any], *, batch_size: int, shuffle: bool, seed: int
+    rows: int,
+    gather: Callable[[tf.Tensor], Any],
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    at_once: bool = False,
 ) -> tf.data.Dataset:
     """Batches of rows that can be had by number; the order depends on nothing but the arguments.
 
@@ -154,6 +186,8 @@ def gathered_batches(
         batch_size: Rows in a batch.
         shuffle: Whether to shuffle all rows anew in each epoch.
         seed: Seed of the shuffle.
+        at_once: Whether `gather` also takes the numbers of several batches, int64 (steps, B), and
+            is fast enough to be waited for; see `rows_by_number`. Defaults to `False`.
 
     Returns:
         A dataset of what `gather` gives.
@@ -174,8 +208,10 @@ def gathered_batches(
         indices = indices.apply(tf.data.experimental.assert_cardinality(count))
     else:
         indices = cut(tf.range(rows, dtype=tf.int64))
-    batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    if at_once:
+        batches.rows_by_number = RowsByNumber(indices.prefetch(tf.data.AUTOTUNE), gather)
+    return batches
 
 
 class Rows(NamedTuple):

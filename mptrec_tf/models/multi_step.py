@@ -21,6 +21,11 @@ def can_run(model: keras.Model) -> bool:
     )
 
 
+def can_gather() -> bool:
+    """Whether rows in memory are where the steps run, so that gathering them is a plain copy."""
+    return not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+
+
 class MultiStep:
     """Runs `steps_per_execution` training steps of a model in one call, as Keras calls it.
 
@@ -75,13 +80,24 @@ class MultiStep:
             batches = [iterator.get_next_as_optional() for _ in range(steps)]
             return batches, tf.stack([_rows(batch) for batch in batches])
 
+        self._run, self._alone, self._pull = run, alone, pull
+        self._usual: int | None = None
+        self.read_with(None)
+
+    def read_with(self, gather: Callable[[tf.Tensor], Any] | None) -> None:
+        """Says what iterators give from now on.
+
+        Args:
+            gather: `None` for batches; for the numbers of a batch's rows, what gives the rows.
+        """
+
         @tf.function(autograph=False)
         def stack(batches: list[tf.experimental.Optional]) -> Any:
             values = [batch.get_value() for batch in batches]
-            return tf.nest.map_structure(lambda *parts: tf.stack(parts), *values)
+            stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *values)
+            return stacked if gather is None else gather(stacked)
 
-        self._run, self._alone, self._pull, self._stack = run, alone, pull, stack
-        self._usual: int | None = None
+        self._stack, self._gather = stack, gather
 
     def __call__(self, iterator: Any) -> dict[str, Any]:
         if not isinstance(iterator, tf.data.Iterator):
@@ -102,7 +118,8 @@ class MultiStep:
                 logs = self._run(self._stack(filled), tf.constant(len(same)))
             else:
                 for batch in same:
-                    logs = self._alone(batch.get_value())
+                    value = batch.get_value()
+                    logs = self._alone(value if self._gather is None else self._gather(value))
         return logs
 
 

@@ -10,10 +10,11 @@ from keras import ops
 
 from mptrec_tf import balancing as balancings
 from mptrec_tf.balancing import Balancing
+from mptrec_tf.data.datasets import rows_by_number
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
-from mptrec_tf.models.multi_step import MultiStep, can_run
+from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
 from mptrec_tf.models.objectives import TaskMetrics, example_losses, mean_loss
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
@@ -225,6 +226,12 @@ class MultiTaskModel(keras.Model):
             callbacks = [TrainingProgress(), *_as_list(callbacks)]
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
+        rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
+        if rows is not None:
+            x = rows.numbers
+            self.make_train_function()
+            steps = self.train_function
+            steps.read_with(rows.gather)
         try:
             return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
         except tf.errors.OpError as error:
@@ -235,6 +242,9 @@ class MultiTaskModel(keras.Model):
                 "ResumableEarlyStopping, as the commands have it, training goes on after the last "
                 "finished epoch"
             ) from error
+        finally:
+            if rows is not None:
+                steps.read_with(None)  # which lets go of the rows
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`."""

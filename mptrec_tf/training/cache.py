@@ -44,15 +44,24 @@ class CachedRows:
         gather: Gives the rows of some numbers, int64 (B,): a representation, labels, weights.
         digest: The digest of the encoded rows.
         backbone: The `representation_fingerprint` of the model.
+        in_memory: Whether `gather` reads no files and takes numbers of any shape. Defaults to
+            `False`.
     """
 
     def __init__(
-        self, number: int, gather: Callable[[tf.Tensor], Any], digest: str, backbone: str
+        self,
+        number: int,
+        gather: Callable[[tf.Tensor], Any],
+        digest: str,
+        backbone: str,
+        *,
+        in_memory: bool = False,
     ) -> None:
         self.digest = digest
         self.backbone = backbone
         self._number = number
         self._gather = gather
+        self._in_memory = in_memory
 
     def batches(
         self,
@@ -70,7 +79,12 @@ class CachedRows:
         if with_example_ids:
             raise ValueError(f"cached representations have no {EXAMPLE_ID!r}, which is for stage 1")
         return gathered_batches(
-            self._number, self._gather, batch_size=batch_size, shuffle=shuffle, seed=seed
+            self._number,
+            self._gather,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            at_once=self._in_memory,
         )
 
     def check(self, model: MPTRec) -> None:
@@ -134,7 +148,7 @@ def cache_rows(
         _claim(directory, identity)
         lengths = [min(length, number - start) for start in range(0, number, length)]
         gather = _in_files(model, rows, directory, lengths, dtype, progress)
-    return CachedRows(number, gather, rows.digest, backbone)
+    return CachedRows(number, gather, rows.digest, backbone, in_memory=directory is None)
 
 
 def cached_dataset(

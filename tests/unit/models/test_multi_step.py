@@ -1,10 +1,14 @@
 """Steps that run as one XLA computation, against Keras' own loop over single ones."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from mptrec_tf.data import dataset_of_arrays
 from mptrec_tf.models.multi_step import MultiStep
 
 TASKS = ("click", "kind", "price")
@@ -103,3 +107,34 @@ def test_a_loss_that_is_no_number_is_seen(make_model, in_batches):
     model = make_model(*TASKS, compile_with=settings)
     model.towers.heads[0].kernels[0].assign_add(np.nan * model.towers.heads[0].kernels[0])
     assert np.isnan(model.fit(in_batches(48, 48), verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_rows_in_memory_are_read_for_all_steps_at_once(make_model, arrays, monkeypatch, shuffle):
+    rows = dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=shuffle, seed=5)
+    again = dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=shuffle, seed=5)
+    gather = rows.rows_by_number.gather
+    shapes = []
+
+    def watched(index):
+        shapes.append(tuple(index.shape))
+        return gather(index)
+
+    rows.rows_by_number = rows.rows_by_number._replace(gather=watched)
+    model, history, heard = train(make_model, rows, STEPS)
+    one_by_one, expected, expected_heard = train(make_model, again.map(lambda *b: b), STEPS)
+    assert set(shapes) == {(STEPS, None), (6,)}  # 96 rows: nine batches of ten, and one of six
+    assert (heard, history) == (expected_heard, expected)
+    for weight, other in zip(model.weights, one_by_one.weights, strict=True):
+        np.testing.assert_array_equal(weight, other, err_msg=weight.path)
+
+
+def test_what_was_read_at_once_is_let_go_of_and_batches_work_again(make_model, arrays, in_batches):
+    rows = dataset_of_arrays(arrays(*TASKS), batch_size=48)
+    held = weakref.ref(rows.rows_by_number.gather)
+    model, *_ = train(make_model, rows, STEPS)
+    del rows
+    gc.collect()
+    assert held() is None
+    model.fit(in_batches(48, 48), verbose=0)
+    assert int(model.optimizer.iterations) == 6
