@@ -78,6 +78,7 @@ class Runner:
         self._data: tuple[Any, EncodedParts] | None = None
         self._paces: list[float] = []
         self._left: dict[str, float] = {}
+        self._chosen: dict[str, dict[str, Any]] = {}
 
     def run(self, experiments: Sequence[Experiment]) -> bool:
         """Runs what is not done yet.
@@ -95,6 +96,9 @@ class Runner:
         """
         plans = [(experiment, plan(experiment)) for experiment in experiments]
         with only_one(self.directory):
+            for experiment in experiments:
+                for line in self._results(experiment).lines():
+                    self._chosen[line["digest"]] = line["tuned"]
             runs = {run.digest: run for _, cells in plans for run in _with_parents(cells)}
             todo = [run for run in runs.values() if not self._result_file(run).is_file()]
             self.report(f"{len(runs)} runs, {len(runs) - len(todo)} of them done")
@@ -107,7 +111,7 @@ class Runner:
 
     def _run_cells(self, experiment: Experiment, cells: list[Cell]) -> bool:
         """Whether all cells of an experiment are done."""
-        results = Results(self.results / f"{experiment.name}.jsonl")
+        results = self._results(experiment)
         results.keep({cell.run.digest for cell in cells})
         stored = {_key(line) for line in results.lines()}
         for cell in cells:
@@ -132,6 +136,9 @@ class Runner:
                 }
             )
         return True
+
+    def _results(self, experiment: Experiment) -> Results:
+        return Results(self.results / f"{experiment.name}.jsonl")
 
     def _result(self, run: Run, about: str) -> dict[str, Any]:
         """The result of a run, which is trained if it has none yet."""
@@ -196,11 +203,13 @@ class Runner:
         }
 
     def _tuned(self, run: Run, data: EncodedParts) -> dict[str, Any]:
-        """The settings that a search with the first seed chooses."""
+        """The settings that a search with the first seed chooses, or has chosen elsewhere."""
         from mptrec_tf.experiments.tuning import tuned_values
 
         assert run.tuning_seed is not None  # noqa: S101
         searched = run.with_seed(run.tuning_seed)
+        if searched.digest in self._chosen:
+            return self._chosen[searched.digest]
         parent = None
         if searched.parent is not None:
             self._result(searched.parent, "the older tasks")

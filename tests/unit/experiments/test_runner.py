@@ -9,7 +9,7 @@ import pytest
 import small_experiments
 from sklearn.metrics import roc_auc_score
 
-from mptrec_tf.experiments import Results, Runner
+from mptrec_tf.experiments import Results, Runner, tuning
 from mptrec_tf.experiments import runner as runner_module
 
 TREES = small_experiments.TREES
@@ -135,3 +135,25 @@ def test_a_new_task_by_prompt_tuning(tmp_path, base):
     for task in after["tasks"]:
         auc = roc_auc_score(rows[task], predicted[task])
         assert after["test"][task]["auc"] == pytest.approx(auc, abs=1e-6)
+
+
+def test_what_a_search_has_chosen_is_read_from_stored_lines(tmp_path, base, monkeypatch):
+    variant = {"name": "alone", "model": "single_task"}
+    space = {"learning_rate": {"kind": "float", "min": 1e-4, "max": 1e-2}}
+    experiment = small_experiments.experiment(
+        base, variants=[variant], seeds=[3, 4], epochs=1, tuning={"trials": 1, "stage1": space}
+    )
+    searched = []
+
+    def search(run, *_):
+        searched.append(run.seed)
+        return {"learning_rate": 5e-3}
+
+    monkeypatch.setattr(tuning, "tuned_values", search)
+    results = tmp_path / "results"
+    Runner(tmp_path / "one", results, report=str).run([experiment.reduced(seeds=1)])
+    Runner(tmp_path / "another machine", results, report=str).run([experiment])
+    lines = Results(results / "tiny.jsonl").lines()
+    assert searched == [3]
+    assert [line["seed"] for line in lines] == [3, 4]
+    assert [line["training"]["learning_rate"] for line in lines] == [5e-3, 5e-3]
