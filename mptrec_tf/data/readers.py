@@ -25,6 +25,9 @@ Source: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Path | Sequenc
 CHUNK_ROWS = 65_536
 """Rows read at a time."""
 
+EXAMPLES_AT_ONCE = 16_384
+"""Rows of a TFRecord file read at a time: memory holds them in several forms while they are parsed."""
+
 RECORD_FRAME = 16
 """Bytes around each record of a TFRecord file: its length and two checksums."""
 
@@ -246,7 +249,7 @@ def _read_tfrecord(
         size, read = _uncompressed_size(path), 0
         if size == 0:
             raise DataError(f"{where}: the file is empty")
-        for batch in records.batch(CHUNK_ROWS).as_numpy_iterator():
+        for batch in records.batch(min(CHUNK_ROWS, EXAMPLES_AT_ONCE)).as_numpy_iterator():
             table = _parsed_at_once(batch, columns, separators)
             if table is None:
                 table = _table_of_examples(batch, columns, separators, where)
