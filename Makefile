@@ -9,7 +9,7 @@ TORCH_READY := $(TORCH_VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-fast test-slow test-pipelines test-long pipeline-demo pipeline-demo-docs lint format
-.PHONY: bench-quality bench-quality-full bench-synthetic results-docs
+.PHONY: bench-quality bench-quality-full bench-peers bench-synthetic results-docs
 .PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks bench-input lock wheel clean help
 
 help:  ## This list
@@ -78,6 +78,9 @@ bench-quality: $(READY)  ## Experiments 1 and 2, two seeds, one epoch, as a chec
 bench-quality-full: $(READY)  ## All experiments on Census-income, five seeds, to docs/results (hours)
 	$(BIN)/python -m mptrec_cli bench run experiments/*.yaml --output runs/bench \
 	  --results docs/results
+
+bench-peers: $(READY)  ## Models of other libraries on the same rows, five seeds (hours)
+	$(BIN)/python benchmarks/peer_quality.py --seeds 0 1 2 3 4
 
 SYNTHETIC := runs/synthetic
 

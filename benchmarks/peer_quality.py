@@ -5,7 +5,7 @@ Each library runs in an environment of its own, `.venv-peers/NAME`, made on firs
 size and early stopping on the validation rows; nothing is tuned. Results are JSON lines as those
 of `mptrec bench`.
 
-    python benchmarks/peer_quality.py --seeds 0 1 2 3 4
+    make bench-peers
 """
 
 import argparse
