@@ -26,7 +26,7 @@ CHUNK_ROWS = 65_536
 """Rows read at a time."""
 
 EXAMPLES_AT_ONCE = 16_384
-"""Rows of a TFRecord file read at a time; while they are parsed, memory holds them several times."""
+"""Rows of a TFRecord file read at a time: parsing holds them in memory several times."""
 
 RECORD_FRAME = 16
 """Bytes around each record of a TFRecord file: its length and two checksums."""
