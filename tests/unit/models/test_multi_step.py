@@ -110,7 +110,7 @@ def test_a_loss_that_is_no_number_is_seen(make_model, in_batches):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_rows_in_memory_are_read_for_all_steps_at_once(make_model, arrays, monkeypatch, shuffle):
+def test_rows_in_memory_are_read_for_all_steps_at_once(make_model, arrays, shuffle):
     rows = dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=shuffle, seed=5)
     again = dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=shuffle, seed=5)
     gather = rows.rows_by_number.gather
