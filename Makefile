@@ -79,8 +79,8 @@ bench-quality-full: $(READY)  ## All experiments on Census-income, five seeds, t
 	$(BIN)/python -m mptrec_cli bench run experiments/*.yaml --output runs/bench \
 	  --results docs/results
 
-bench-peers: $(READY)  ## Models of other libraries on the same rows, five seeds (hours)
-	$(BIN)/python benchmarks/peer_quality.py --seeds 0 1 2 3 4
+bench-peers: $(READY)  ## The external variants of experiments/peers.yaml, five seeds (hours)
+	$(BIN)/python benchmarks/peer_quality.py
 
 SYNTHETIC := runs/synthetic
 

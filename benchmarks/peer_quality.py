@@ -1,9 +1,9 @@
-"""The quality of other libraries' multi-task models on the rows, split and encoding of ours.
+"""The quality of other libraries' models: the external variants of `experiments/peers.yaml`.
 
 Each library runs in an environment of its own, `.venv-peers/NAME`, made on first use from
-`requirements/peers/NAME.txt`. All get the same encoded rows, sizes, dropout, Adam's rate, batch
-size and early stopping on the validation rows; nothing is tuned. Results are JSON lines as those
-of `mptrec bench`.
+`requirements/peers/NAME.txt`. All get our encoded rows, the same sizes and batches, early stopping
+on validation, and as many trials of tuning on validation as our models. Lines of results go beside
+those of `mptrec bench run`; a training that is finished is never done twice.
 
     make bench-peers
 """
@@ -11,11 +11,12 @@ of `mptrec bench`.
 import argparse
 import hashlib
 import json
+import math
 import os
 import pathlib
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -25,72 +26,204 @@ from mptrec_tf.config import Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.data.datasets import encode_rows
 from mptrec_tf.evaluation import Scored
+from mptrec_tf.experiments import Experiment, Results
 from mptrec_tf.layers import NumericEncoding
 from mptrec_tf.spec import Task
+from mptrec_tf.spec.space import FloatRange
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+ADAPTERS = ROOT / "benchmarks/peers/quality"
 PARTS = ("train", "validation", "test")
+DEFAULTS = {"learning_rate": 1e-3, "expert_dropout": 0.3}
+"""What the first trial has, as the published runs."""
+
+Values = dict[str, float]
 
 
 class Peer(NamedTuple):
-    """A library.
+    """A model of another library.
 
     Attributes:
-        adapter: Its file in `benchmarks/peers/quality`.
-        models: What of it is run.
+        library: Names its adapter, its environment and its requirements.
+        model: What the adapter calls it.
     """
 
-    adapter: str
-    models: tuple[str, ...]
+    library: str
+    model: str
 
 
 PEERS = {
-    "torch_rechub": Peer("torch_rechub_models.py", ("mmoe", "ple")),
-    "deepctr": Peer("deepctr_models.py", ("mmoe", "ple")),
-    "recommenders": Peer("recommenders_models.py", ("shared_bottom",)),
+    "torch-rechub MMoE": Peer("torch_rechub", "mmoe"),
+    "torch-rechub PLE": Peer("torch_rechub", "ple"),
+    "DeepCTR MMoE": Peer("deepctr", "mmoe"),
+    "DeepCTR PLE": Peer("deepctr", "ple"),
+    "TensorFlow Recommenders shared bottom": Peer("recommenders", "shared_bottom"),
 }
 
 
+class Rows(NamedTuple):
+    """The encoded rows.
+
+    Attributes:
+        file: What the adapters read.
+        digest: A short digest of the file.
+        tasks: The tasks.
+        labels: By part and task.
+    """
+
+    file: pathlib.Path
+    digest: str
+    tasks: tuple[Task, ...]
+    labels: dict[str, dict[str, np.ndarray]]
+
+
+class Training(NamedTuple):
+    """What defines a training of a peer.
+
+    Attributes:
+        peer: The model.
+        values: Learning rate and dropout.
+        seed: The seed.
+        epochs: The most epochs.
+    """
+
+    peer: Peer
+    values: Values
+    seed: int
+    epochs: int
+
+    def digest(self, rows: Rows) -> str:
+        """A short digest of all that the result depends on."""
+        text = json.dumps([self, rows.digest])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def main() -> None:
-    """Runs what is not done yet, and adds a line for each."""
+    """Runs what is not done yet, and adds a line for each variant and seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default=str(ROOT / "configs/census_income.yaml"))
-    parser.add_argument("--tasks", nargs="+", default=["income", "marital"])
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--experiment", default=str(ROOT / "experiments/peers.yaml"))
+    parser.add_argument("--seeds", type=int, help="only so many of the declared seeds")
+    parser.add_argument("--epochs", type=int, help="most epochs (default: those of our models)")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/peers"))
+    parser.add_argument("--results", type=pathlib.Path, default=pathlib.Path("docs/results"))
     args = parser.parse_args()
+    whole = Experiment.from_yaml(args.experiment)
+    experiment = whole.reduced(seeds=args.seeds, epochs=args.epochs)
+    unknown = {v.name for v in experiment.variants if v.is_external} - set(PEERS)
+    if unknown:
+        raise SystemExit(f"{args.experiment}: no peers {sorted(unknown)}; there are {list(PEERS)}")
     args.output.mkdir(parents=True, exist_ok=True)
-    file = args.output / "rows.npz"
-    labels = write_rows(Config.from_yaml(args.config), args.tasks, file)
-    rows = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    results = args.output / "peers.jsonl"
-    done = set()
-    if results.is_file():
-        done = {json.loads(line)["digest"] for line in results.read_text().splitlines()}
-    for name in args.peers:
-        python = environment(name)
-        for model in PEERS[name].models:
-            for seed in args.seeds:
-                what = f"{name} {model} {seed} {args.epochs} {rows}"
-                digest = hashlib.sha256(what.encode()).hexdigest()[:16]
-                if digest in done:
-                    continue
-                print(f"{name}: {model}, seed {seed}", flush=True)
-                result = run(python, name, model, seed, args.epochs, file, labels)
-                line = {
-                    "experiment": "peers",
-                    "variant": f"{name}: {model}",
-                    "new_tasks": [],
-                    "seed": seed,
-                    "digest": digest,
-                    **result,
-                }
-                with results.open("a", encoding="utf-8") as opened:
-                    opened.write(json.dumps(line) + "\n")
-                print({task: m["auc"] for task, m in result["test"].items()}, flush=True)
-    print(f"written to {results}")
+    rows = write_rows(Config.from_yaml(experiment.base), args.output / "rows.npz")
+    run(experiment, rows, args.output, Results(args.results / f"{experiment.name}.jsonl"))
+
+
+def run(experiment: Experiment, rows: Rows, directory: pathlib.Path, results: Results) -> None:
+    """Runs what of an experiment is external and not done yet."""
+    epochs = experiment.epochs or Config.from_yaml(experiment.base).stage1.training.epochs
+    trials = candidates(experiment)
+    peers = {v.name: PEERS[v.name] for v in experiment.variants if v.is_external}
+    best = {
+        name: tuned(peer, trials, experiment.seeds[0], epochs, rows, directory)
+        for name, peer in peers.items()
+    }
+    for seed in experiment.seeds:
+        for name, peer in peers.items():
+            training = Training(peer, best[name], seed, epochs)
+            digest = training.digest(rows)
+            if digest in {line["digest"] for line in results.lines()}:
+                continue
+            found = trained(training, rows, directory)
+            line = {
+                "experiment": experiment.name,
+                "variant": name,
+                "new_tasks": [],
+                "seed": seed,
+                "digest": digest,
+                "model": "external",
+                "training": {"epochs": epochs, "learning_rate": best[name]["learning_rate"]},
+                "tuned": best[name] if len(trials) > 1 else None,
+                "trials": len(trials) if len(trials) > 1 else 0,
+                **measured(found, rows),
+            }
+            results.add(line)
+            print({task: m["auc"] for task, m in line["test"].items()}, flush=True)
+
+
+def tuned(
+    peer: Peer, trials: list[Values], seed: int, epochs: int, rows: Rows, directory: pathlib.Path
+) -> Values:
+    """The values with the best mean AUC on validation."""
+    found = [trained(Training(peer, values, seed, epochs), rows, directory) for values in trials]
+    aucs = [float(result["auc"]) for result in found]
+    return trials[aucs.index(max(aucs))]
+
+
+def candidates(experiment: Experiment) -> list[Values]:
+    """What tuning tries: the defaults, and others drawn from the experiment's space."""
+    tuning = experiment.tuning
+    if tuning is None:
+        return [DEFAULTS]
+    drawn = np.random.default_rng(experiment.seeds[0])
+
+    def draw(space: Any) -> float:
+        if not isinstance(space, FloatRange):
+            raise SystemExit(f"{experiment.name}: tuning: the peers know ranges of numbers only")
+        if space.log:
+            return math.exp(drawn.uniform(math.log(space.min), math.log(space.max)))
+        return drawn.uniform(space.min, space.max)
+
+    others = [
+        DEFAULTS | {name: draw(space) for name, space in tuning.stage1.items()}
+        for _ in range(tuning.trials - 1)
+    ]
+    return [DEFAULTS, *others]
+
+
+def trained(training: Training, rows: Rows, directory: pathlib.Path) -> dict[str, Any]:
+    """What an adapter wrote about a training, which is done if it is not yet."""
+    file = directory / f"{training.digest(rows)}.npz"
+    if not file.is_file():
+        peer, values = training.peer, training.values
+        python = environment(peer.library)
+        print(f"{peer.library}: {peer.model}, seed {training.seed}, {values}", flush=True)
+        options = {
+            "model": peer.model,
+            "seed": training.seed,
+            "epochs": training.epochs,
+            "rate": values["learning_rate"],
+            "dropout": values["expert_dropout"],
+        }
+        given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        adapter = ADAPTERS / f"{peer.library}_models.py"
+        subprocess.run([python, adapter, rows.file, file, *given], check=True)  # noqa: S603
+    with np.load(file) as found:
+        return dict(found)
+
+
+def measured(found: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    """What a line says of a training, with the metrics of `mptrec evaluate`."""
+    return {
+        "tasks": [task.name for task in rows.tasks],
+        **{
+            part: {
+                task.name: Scored(task, rows.labels[part][task.name], found[part][:, i]).metrics()
+                for i, task in enumerate(rows.tasks)
+            }
+            for part in ("validation", "test")
+        },
+        "trained_parameters": int(found["parameters"]),
+        "epochs": int(found["epochs"]),
+        "best_epoch": int(found["best_epoch"]) + 1,
+        "seconds": float(found["seconds"]),
+        "parameters": int(found["parameters"]),
+        "predictions": None,
+        "flops": None,
+        "gates": None,
+        "representations": None,
+        "old_tasks_identical": None,
+        "rows": {part: len(next(iter(rows.labels[part].values()))) for part in PARTS},
+        "versions": dict(zip(found["packages"].tolist(), found["versions"].tolist(), strict=True)),
+    }
 
 
 def environment(name: str) -> pathlib.Path:
@@ -109,71 +242,40 @@ def environment(name: str) -> pathlib.Path:
     return python
 
 
-def write_rows(
-    config: Config, tasks: list[str], path: pathlib.Path
-) -> dict[str, dict[str, np.ndarray]]:
-    """Writes what the adapters read, and gives the labels by part and task.
+def write_rows(config: Config, path: pathlib.Path) -> Rows:
+    """Writes what the adapters read: the rows with the tasks of stage 1.
 
     Raises:
         SystemExit: If a task is not binary or a row lacks a label, which the peers cannot have, or
             there is a multi-valued feature.
     """
-    chosen = config.spec.with_tasks(*tasks).tasks
+    tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
+    names = [task.name for task in tasks]
     sources = config.data.sources()
     encoder = FeatureEncoder(config.features).adapt(sources.train)
-    if encoder.multivalued_features or any(task.kind != "binary" for task in chosen):
+    if encoder.multivalued_features or any(task.kind != "binary" for task in tasks):
         raise SystemExit("the peers take binary tasks, numbers and categories only")
-    names = [feature.name for feature in encoder.numeric_features]
+    numbers = [feature.name for feature in encoder.numeric_features]
     numeric = NumericEncoding(
-        [encoder.numeric_state[name] for name in names],
+        [encoder.numeric_state[name] for name in numbers],
         [feature.encoding == "standardize" for feature in encoder.numeric_features],
     )
     categories = [feature.name for feature in encoder.categorical_features]
     sizes = [encoder.vocabulary_size(name) for name in categories]
     arrays, labels = {}, {}
     for part in PARTS:
-        x, y, *_ = encode_rows(getattr(sources, part), encoder, chosen)
+        x, y, *_ = encode_rows(getattr(sources, part), encoder, tasks)
         arrays[f"{part}_dense"] = numeric(x["numeric"]).numpy()
         arrays[f"{part}_ids"] = x["categorical"].astype(np.int32)
-        arrays[f"{part}_labels"] = np.stack([y[name] for name in tasks], 1).astype(np.float32)
+        arrays[f"{part}_labels"] = np.stack([y[name] for name in names], 1).astype(np.float32)
         labels[part] = y
         if np.isnan(arrays[f"{part}_labels"]).any():
             raise SystemExit(f"{part}: rows without a label, which the peers cannot leave out")
-    np.savez(path, tasks=np.array(tasks), sizes=np.array(sizes), **arrays)
-    return labels
-
-
-def run(
-    python: pathlib.Path,
-    name: str,
-    model: str,
-    seed: int,
-    epochs: int,
-    rows: pathlib.Path,
-    labels: dict[str, dict[str, np.ndarray]],
-) -> dict:
-    """Trains one model in its environment, and measures it by the metrics of `mptrec evaluate`."""
-    adapter = ROOT / "benchmarks/peers/quality" / PEERS[name].adapter
-    predictions = rows.with_name(f"{name}-{model}-{seed}.npz")
-    options = ["--model", model, "--seed", str(seed), "--epochs", str(epochs)]
-    subprocess.run([python, adapter, rows, predictions, *options], check=True)  # noqa: S603
-    with np.load(predictions) as file:
-        found = dict(file)
-    tasks = list(labels["test"])
-    return {
-        "tasks": tasks,
-        **{
-            part: {
-                task: Scored(Task(task, task), labels[part][task], found[part][:, i]).metrics()
-                for i, task in enumerate(tasks)
-            }
-            for part in ("validation", "test")
-        },
-        "trained_parameters": int(found["parameters"]),
-        "epochs": int(found["epochs"]),
-        "best_epoch": int(found["best_epoch"]),
-        "seconds": float(found["seconds"]),
-    }
+    np.savez(path, tasks=np.array(names), sizes=np.array(sizes), **arrays)
+    digest = hashlib.sha256()
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return Rows(path, digest.hexdigest()[:16], tasks, labels)
 
 
 if __name__ == "__main__":

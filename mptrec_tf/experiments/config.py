@@ -12,6 +12,7 @@ from mptrec_tf.spec.features import Name, Strings
 from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
 
 Settings = dict[str, Any]
+EXTERNAL = "external"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -20,8 +21,9 @@ class Variant:
 
     Args:
         name: What tables call it.
-        model: A name in `mptrec_tf.models.registry.MODELS`, or `"lightgbm"`: gradient boosted
-            trees, one model for each task.
+        model: A name in `mptrec_tf.models.registry.MODELS`; `"lightgbm"`: gradient boosted
+            trees, one model for each task; or `"external"`: a model of another library, whose
+            results a program of its own adds.
         settings: Arguments of the model that differ from the base's `stage1.model`, or that only
             this model has. Defaults to nothing.
         new_task: How a new task comes to the model: `"added"` (default), by `add_task` to the model
@@ -34,7 +36,7 @@ class Variant:
             `stage2.module`, of another what differs from its own defaults. Defaults to nothing.
 
     Raises:
-        ValueError: If a module is described where none is added.
+        ValueError: If a module is described where none is added, or anything of what is external.
     """
 
     name: Name
@@ -44,9 +46,16 @@ class Variant:
     module: Name | None = None
     module_settings: Settings = Field(default_factory=dict)
 
+    @property
+    def is_external(self) -> bool:
+        """Whether the results come from another program."""
+        return self.model == EXTERNAL
+
     @model_validator(mode="after")
-    def _check_module(self) -> "Variant":
+    def _check_described(self) -> "Variant":
         described = self.module is not None or self.module_settings
+        if self.is_external and (described or self.settings or self.new_task != "added"):
+            raise ValueError("model: external takes no other key than name")
         if described and (self.model != "mptrec" or self.new_task != "added"):
             raise ValueError(
                 "module and module_settings are for model: mptrec with new_task: added, not for "

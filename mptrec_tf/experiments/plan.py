@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mptrec_tf.config import Config, ModelConfig, ModuleConfig, TrainingConfig, TunerConfig
 from mptrec_tf.errors import SpecError
-from mptrec_tf.experiments.config import Experiment, Variant
+from mptrec_tf.experiments.config import EXTERNAL, Experiment, Variant
 from mptrec_tf.models.lora_module import LoRAModule
 from mptrec_tf.models.probe_module import ProbeModule
 from mptrec_tf.models.prompt_module import PromptModule
@@ -128,7 +128,7 @@ def plan(experiment: Experiment) -> list[Cell]:
         experiment: The experiment.
 
     Returns:
-        The cells. Several may have the same run.
+        The cells, none for external variants. Several may have the same run.
 
     Raises:
         SpecError: If the base or a variant does not fit; the message names what is allowed.
@@ -136,7 +136,8 @@ def plan(experiment: Experiment) -> list[Cell]:
     base = Config.from_yaml(experiment.base)
     if base.data.stream:
         raise SpecError(f"{experiment.base}: data.stream: an experiment holds its rows in memory")
-    makers = [_runs_of(experiment, base, variant) for variant in experiment.variants]
+    own = [variant for variant in experiment.variants if not variant.is_external]
+    makers = [_runs_of(experiment, base, variant) for variant in own]
     return [cell for seed in experiment.seeds for maker in makers for cell in maker(seed)]
 
 
@@ -206,7 +207,7 @@ def _as_model(
             raise SpecError(f"{where}: new_task: trees are trained for each task alone")
         return config, variant.settings
     if variant.model not in MODELS:
-        known = sorted([*MODELS, TREES])
+        known = sorted([*MODELS, TREES, EXTERNAL])
         raise SpecError(f"{where}: model: no model {variant.model!r}; there are {known}")
     cls = MODELS[variant.model]
     common, own = _divide(cls, ModelConfig, variant.settings, f"{where}: settings")

@@ -11,7 +11,7 @@ from mptrec_tf.config import Config, TrainingConfig
 from mptrec_tf.errors import ModelError
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.experiments import tables
-from mptrec_tf.experiments.config import Experiment
+from mptrec_tf.experiments.config import EXTERNAL, Experiment
 from mptrec_tf.experiments.store import Results
 from mptrec_tf.experiments.tables import Lines, Table
 
@@ -95,7 +95,8 @@ def write_report(
         lines = Lines(experiment, stored)
         if lines.variants:
             sections.append(_section(lines, figures=html is not None))
-            versions = stored[-1]["versions"]
+            own = [line["versions"] for line in stored if line["model"] != EXTERNAL]
+            versions = own[-1] if own else versions
     if not sections:
         names = [f"{experiment.name}.jsonl" for experiment in experiments]
         raise ModelError(f"{directory}: no results; expected {names}")
@@ -161,6 +162,14 @@ def _facts(lines: Lines) -> list[str]:
     else:
         budget = ", ".join(f"{name} {number}" for name, number in trials.items())
         facts.insert(3, f"Trials of tuning on validation, before the seeds: {budget}.")
+    packages = {
+        line["variant"]: " with ".join(f"{k} {v}" for k, v in line["versions"].items())
+        for line in every
+        if line["model"] == EXTERNAL
+    }
+    if packages:
+        names = ", ".join(f"{variant} by {by}" for variant, by in packages.items())
+        facts.append(f"External, trained by another program: {names}.")
     if experiment.check:
         facts.insert(0, "On synthetic rows, to see that all runs; no claim about quality.")
     return facts

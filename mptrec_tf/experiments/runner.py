@@ -1,6 +1,7 @@
 """Does what experiments declare, each run once, and goes on where it was cut off."""
 
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -16,7 +17,7 @@ from mptrec_tf.evaluation.two_stage import versions
 from mptrec_tf.experiments.config import Experiment
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.plan import TREES, Cell, Run, plan
-from mptrec_tf.experiments.store import Results, only_one
+from mptrec_tf.experiments.store import Line, Results, only_one
 from mptrec_tf.experiments.training import (
     MODEL_FILE,
     TRAINING,
@@ -28,6 +29,9 @@ from mptrec_tf.models import save_model
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.files import write_json
 from mptrec_tf.training.fitting import CACHE
+
+OF_A_CELL = ("experiment", "variant", "new_tasks", "seed", "digest")
+"""What a line has beside the result of its run."""
 
 RESULT_FILE = "result.json"
 TUNING = "tuning"
@@ -78,7 +82,7 @@ class Runner:
         self._data: tuple[Any, EncodedParts] | None = None
         self._paces: list[float] = []
         self._left: dict[str, float] = {}
-        self._chosen: dict[str, dict[str, Any]] = {}
+        self._stored: dict[str, dict[str, Any]] = {}
 
     def run(self, experiments: Sequence[Experiment]) -> bool:
         """Runs what is not done yet.
@@ -96,11 +100,13 @@ class Runner:
         """
         plans = [(experiment, plan(experiment)) for experiment in experiments]
         with only_one(self.directory):
-            for experiment in experiments:
-                for line in self._results(experiment).lines():
-                    self._chosen[line["digest"]] = line["tuned"]
+            for file in sorted(self.results.glob("*.jsonl")):
+                for line in Results(file).lines():
+                    self._stored[line["digest"]] = {
+                        key: value for key, value in line.items() if key not in OF_A_CELL
+                    }
             runs = {run.digest: run for _, cells in plans for run in _with_parents(cells)}
-            todo = [run for run in runs.values() if not self._result_file(run).is_file()]
+            todo = [run for run in runs.values() if not self._is_done(run)]
             self.report(f"{len(runs)} runs, {len(runs) - len(todo)} of them done")
             if todo:
                 self._left = self._guess(todo)
@@ -112,29 +118,21 @@ class Runner:
     def _run_cells(self, experiment: Experiment, cells: list[Cell]) -> bool:
         """Whether all cells of an experiment are done."""
         results = self._results(experiment)
-        results.keep({cell.run.digest for cell in cells})
+        results.keep(functools.partial(_is_current, experiment, cells))
         stored = {_key(line) for line in results.lines()}
         for cell in cells:
             key = (cell.variant, cell.new_tasks, cell.seed, cell.run.digest)
             if key in stored:
                 continue
-            done = self._result_file(cell.run).is_file()
-            if not done and self.most is not None and len(self._paces) >= self.most:
+            most = self.most is not None and len(self._paces) >= self.most
+            if most and not self._is_done(cell.run):
                 return False
             about = f"{experiment.name}: {_title(cell)}"
-            result = self._result(cell.run, about)
+            result = self._stored.get(cell.run.digest) or self._result(cell.run, about)
             if cell.seed != experiment.seeds[0]:
                 result["representations"] = None  # a picture needs one seed, and files stay small
-            results.add(
-                {
-                    "experiment": experiment.name,
-                    "variant": cell.variant,
-                    "new_tasks": list(cell.new_tasks),
-                    "seed": cell.seed,
-                    "digest": cell.run.digest,
-                    **result,
-                }
-            )
+            of_cell = (experiment.name, cell.variant, [*cell.new_tasks], cell.seed, cell.run.digest)
+            results.add(dict(zip(OF_A_CELL, of_cell, strict=True)) | result)
         return True
 
     def _results(self, experiment: Experiment) -> Results:
@@ -208,8 +206,8 @@ class Runner:
 
         assert run.tuning_seed is not None  # noqa: S101
         searched = run.with_seed(run.tuning_seed)
-        if searched.digest in self._chosen:
-            return self._chosen[searched.digest]
+        if searched.digest in self._stored:
+            return self._stored[searched.digest]["tuned"]
         parent = None
         if searched.parent is not None:
             self._result(searched.parent, "the older tasks")
@@ -229,6 +227,9 @@ class Runner:
 
     def _directory(self, run: Run) -> pathlib.Path:
         return self.directory / "trained" / run.digest
+
+    def _is_done(self, run: Run) -> bool:
+        return run.digest in self._stored or self._result_file(run).is_file()
 
     def _result_file(self, run: Run) -> pathlib.Path:
         return self._directory(run) / RESULT_FILE
@@ -269,7 +270,20 @@ def _with_parents(cells: Sequence[Cell]) -> list[Run]:
     return runs
 
 
-def _key(line: dict[str, Any]) -> tuple[str, tuple[str, ...], int, str]:
+def _is_current(experiment: Experiment, cells: Sequence[Cell], line: Line) -> bool:
+    """Whether a line is of what the experiment declares, with whatever seed.
+
+    What another program has added is kept, and what a reduced experiment leaves out.
+    """
+    if line["variant"] not in [variant.name for variant in experiment.variants]:
+        return False
+    for cell in cells:
+        if (cell.variant, [*cell.new_tasks]) == (line["variant"], line["new_tasks"]):
+            return cell.run.with_seed(line["seed"]).digest == line["digest"]
+    return True
+
+
+def _key(line: Line) -> tuple[str, tuple[str, ...], int, str]:
     return line["variant"], tuple(line["new_tasks"]), line["seed"], line["digest"]
 
 

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mptrec_tf.errors import ModelError
@@ -52,10 +52,10 @@ class Results:
         """Adds a line."""
         self._write([*self.lines(), line])
 
-    def keep(self, digests: Collection[str]) -> None:
-        """Drops the lines of runs that the experiment no longer has."""
+    def keep(self, wanted: Callable[[Line], bool]) -> None:
+        """Drops the lines that are not wanted."""
         lines = self.lines()
-        kept = [line for line in lines if line["digest"] in digests]
+        kept = [line for line in lines if wanted(line)]
         if len(kept) < len(lines):
             self._write(kept)
 

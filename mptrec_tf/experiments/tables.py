@@ -48,8 +48,9 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
     def markdown(self) -> str:
-        """The table in Markdown."""
-        aligned = ["---", *["---:"] * (len(self.header) - 1)]
+        """The table in Markdown; columns whose cells begin as numbers do are set to the right."""
+        columns = zip(*self.rows, strict=True)
+        aligned = ["---:" if all(c[:1] in "+-<0123456789" for c in cs) else "---" for cs in columns]
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, aligned, *self.rows))
 
 

@@ -6,17 +6,34 @@ An adapter runs in its library's own environment:
 """
 
 import argparse
+import importlib.metadata
+import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 EMBEDDING = 8
 EXPERTS = (256, 128)
 TOWER = (64, 32)
-DROPOUT = 0.3
-RATE = 1e-3
+PREDICTED_AT_ONCE = 8192
+
+
+class Settings(NamedTuple):
+    """How a model is trained.
+
+    Attributes:
+        batch: Rows of a step.
+        seed: Seed of weights and dropout.
+        rate: Learning rate of Adam.
+        dropout: Rate of the dropout in experts.
+    """
+
+    batch: int
+    seed: int
+    rate: float
+    dropout: float
 
 
 class Contender(Protocol):
@@ -56,12 +73,17 @@ class Rows:
             self.labels = {part: file[f"{part}_labels"] for part in parts[:2]}
 
 
-def contest(make: Callable[[Rows, str, int, int], Contender], models: tuple[str, ...]) -> None:
+def contest(
+    make: Callable[[Rows, str, Settings], Contender],
+    models: tuple[str, ...],
+    packages: tuple[str, ...],
+) -> None:
     """Trains a model, and writes its predictions at the epoch with the best mean validation AUC.
 
     Args:
-        make: Makes the contender of rows, name of the model, batch size and seed.
+        make: Makes the contender of rows, name of the model and settings.
         models: The names it knows.
+        packages: Those whose versions are written beside.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("rows")
@@ -71,9 +93,12 @@ def contest(make: Callable[[Rows, str, int, int], Contender], models: tuple[str,
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--patience", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--dropout", type=float, default=0.3)
     args = parser.parse_args()
     rows = Rows(args.rows)
-    contender = make(rows, args.model, args.batch, args.seed)
+    settings = Settings(args.batch, args.seed, args.rate, args.dropout)
+    contender = make(rows, args.model, settings)
     shuffled = np.random.default_rng(args.seed)
     best: dict[str, Any] = {"auc": -1.0}
     begun = time.perf_counter()
@@ -89,15 +114,20 @@ def contest(make: Callable[[Rows, str, int, int], Contender], models: tuple[str,
         print(f"epoch {epoch + 1}: mean validation AUC {auc:.5f}", flush=True)
         if epoch - best["epoch"] >= args.patience:
             break
+    partial = f"{args.predictions}.partial.npz"
     np.savez(
-        args.predictions,
+        partial,
+        auc=best["auc"],
         validation=best["validation"],
         test=best["test"],
         best_epoch=best["epoch"],
         epochs=epoch + 1,
         seconds=time.perf_counter() - begun,
         parameters=contender.parameters(),
+        packages=np.array(packages),
+        versions=np.array([importlib.metadata.version(package) for package in packages]),
     )
+    pathlib.Path(partial).replace(args.predictions)  # a kill leaves no half of a file
 
 
 def area(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -2,36 +2,34 @@
 
 import numpy as np
 import tensorflow as tf
-from contest import DROPOUT, EMBEDDING, EXPERTS, RATE, TOWER, Rows, contest
+from contest import EMBEDDING, EXPERTS, PREDICTED_AT_ONCE, TOWER, Rows, Settings, contest
 from deepctr.feature_column import DenseFeat, SparseFeat
 from deepctr.models import MMOE, PLE
-
-PREDICTED_AT_ONCE = 8192
 
 
 class DeepCTR:
     """A model of DeepCTR."""
 
-    def __init__(self, rows: Rows, name: str, batch: int, seed: int) -> None:
-        tf.keras.utils.set_random_seed(seed)
-        self.rows, self.batch = rows, batch
+    def __init__(self, rows: Rows, name: str, settings: Settings) -> None:
+        tf.keras.utils.set_random_seed(settings.seed)
+        self.rows, self.batch = rows, settings.batch
         columns = [DenseFeat("numbers", rows.dense["train"].shape[1])]
         columns += [SparseFeat(f"c{i}", n, EMBEDDING) for i, n in enumerate(rows.sizes)]
-        settings = {
+        arguments = {
             "expert_dnn_hidden_units": EXPERTS,
             "tower_dnn_hidden_units": TOWER,
-            "dnn_dropout": DROPOUT,
-            "seed": seed,
+            "dnn_dropout": settings.dropout,
+            "seed": settings.seed,
             "task_types": ["binary"] * len(rows.tasks),
             "task_names": rows.tasks,
         }
         self.model = (
-            MMOE(columns, num_experts=len(rows.tasks) + 1, **settings)
+            MMOE(columns, num_experts=len(rows.tasks) + 1, **arguments)
             if name == "mmoe"
-            else PLE(columns, num_levels=1, **settings)
+            else PLE(columns, num_levels=1, **arguments)
         )
         losses = ["binary_crossentropy"] * len(rows.tasks)
-        self.model.compile(tf.keras.optimizers.Adam(RATE), loss=losses)
+        self.model.compile(tf.keras.optimizers.Adam(settings.rate), loss=losses)
 
     def _inputs(self, part: str, order: slice | np.ndarray = slice(None)) -> dict[str, np.ndarray]:
         ids = self.rows.ids[part][order]
@@ -57,4 +55,4 @@ class DeepCTR:
 
 
 if __name__ == "__main__":
-    contest(DeepCTR, ("mmoe", "ple"))
+    contest(DeepCTR, ("mmoe", "ple"), ("deepctr", "tensorflow"))

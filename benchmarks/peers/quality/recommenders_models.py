@@ -6,15 +6,13 @@ The library has no multi-task architecture of its own. Needs requirements/peers/
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from contest import DROPOUT, EMBEDDING, EXPERTS, RATE, TOWER, Rows, contest
-
-PREDICTED_AT_ONCE = 8192
+from contest import EMBEDDING, EXPERTS, PREDICTED_AT_ONCE, TOWER, Rows, Settings, contest
 
 
 class SharedBottom(tfrs.models.Model):
     """Embeddings and layers that all tasks share, a tower and a ranking task for each."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, dropout: float) -> None:
         super().__init__()
         self.names = rows.tasks
         self.embeddings = [tf.keras.layers.Embedding(size, EMBEDDING) for size in rows.sizes]
@@ -24,7 +22,7 @@ class SharedBottom(tfrs.models.Model):
                 for units in EXPERTS
                 for layer in (
                     tf.keras.layers.Dense(units, "relu"),
-                    tf.keras.layers.Dropout(DROPOUT),
+                    tf.keras.layers.Dropout(dropout),
                 )
             ]
         )
@@ -56,11 +54,11 @@ class SharedBottom(tfrs.models.Model):
 class Recommenders:
     """The model, trained by Keras 2."""
 
-    def __init__(self, rows: Rows, name: str, batch: int, seed: int) -> None:
-        tf.keras.utils.set_random_seed(seed)
-        self.rows, self.batch = rows, batch
-        self.model = SharedBottom(rows)
-        self.model.compile(optimizer=tf.keras.optimizers.Adam(RATE))
+    def __init__(self, rows: Rows, name: str, settings: Settings) -> None:
+        tf.keras.utils.set_random_seed(settings.seed)
+        self.rows, self.batch = rows, settings.batch
+        self.model = SharedBottom(rows, settings.dropout)
+        self.model.compile(optimizer=tf.keras.optimizers.Adam(settings.rate))
 
     def train(self, order: np.ndarray) -> None:
         """One epoch."""
@@ -82,4 +80,4 @@ class Recommenders:
 
 
 if __name__ == "__main__":
-    contest(Recommenders, ("shared_bottom",))
+    contest(Recommenders, ("shared_bottom",), ("tensorflow-recommenders", "tensorflow"))

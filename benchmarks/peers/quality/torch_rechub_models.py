@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from contest import DROPOUT, EMBEDDING, EXPERTS, RATE, TOWER, Rows, contest
+from contest import EMBEDDING, EXPERTS, PREDICTED_AT_ONCE, TOWER, Rows, Settings, contest
 from torch_rechub.basic.features import DenseFeature, SparseFeature
 from torch_rechub.models.multi_task import MMOE, PLE
 from torch_rechub.trainers import MTLTrainer
-
-PREDICTED_AT_ONCE = 8192
 
 
 class Batches:
@@ -41,21 +39,21 @@ class Batches:
 class TorchRechub:
     """A model of torch-rechub."""
 
-    def __init__(self, rows: Rows, name: str, batch: int, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.rows, self.batch = rows, batch
+    def __init__(self, rows: Rows, name: str, settings: Settings) -> None:
+        torch.manual_seed(settings.seed)
+        self.rows, self.batch = rows, settings.batch
         features = [DenseFeature("dense", rows.dense["train"].shape[1])]
         features += [SparseFeature(f"c{i}", n, EMBEDDING) for i, n in enumerate(rows.sizes)]
         count = len(rows.tasks)
         types = ["classification"] * count
-        expert = {"dims": list(EXPERTS), "dropout": DROPOUT}
+        expert = {"dims": list(EXPERTS), "dropout": settings.dropout}
         towers = [{"dims": list(TOWER)}] * count
         model = (
             MMOE(features, types, count + 1, expert, towers)
             if name == "mmoe"
             else PLE(features, types, 1, 1, 1, expert, towers)
         )
-        self.trainer = MTLTrainer(model, types, optimizer_params={"lr": RATE})
+        self.trainer = MTLTrainer(model, types, optimizer_params={"lr": settings.rate})
 
     def train(self, order: np.ndarray) -> None:
         """One epoch."""
@@ -84,4 +82,4 @@ def quiet() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    contest(TorchRechub, ("mmoe", "ple"))
+    contest(TorchRechub, ("mmoe", "ple"), ("torch-rechub", "torch"))

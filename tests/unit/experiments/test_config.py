@@ -34,6 +34,10 @@ def base(tmp_path_factory):
             ["module", "model: mptrec", "mmoe"],
         ),
         (
+            {"variants": [{"name": "a", "model": "external", "new_task": "alone"}]},
+            ["variants[0] (a)", "external takes no other key than name"],
+        ),
+        (
             {"tuning": {"stage1": {"depth": {"kind": "int", "min": 1, "max": 3}}}},
             ["tuning.stage1", "'depth' cannot be tuned", "learning_rate"],
         ),

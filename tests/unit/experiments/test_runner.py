@@ -98,6 +98,34 @@ def test_lines_of_what_is_no_longer_declared_are_dropped(tmp_path, base):
     assert line["arguments"] == changed["settings"]
 
 
+def test_lines_that_an_experiment_still_has_are_kept(tmp_path, base):
+    external = {"name": "elsewhere", "model": "external"}
+    whole = small_experiments.experiment(
+        base, variants=[TREES, external], new_tasks=["buy"], seeds=[0, 1]
+    )
+    run(tmp_path, whole)
+    results = Results(tmp_path / "work/tiny.jsonl")
+    results.add(small_experiments.line("elsewhere", 0, {"click": 0.8}))
+    lines = results.lines()
+    assert len(lines) == 5
+    run(tmp_path, whole.reduced(seeds=1, new_tasks=1))
+    assert results.lines() == lines
+
+
+def test_a_stored_line_of_another_experiment_is_not_trained_again(tmp_path, base, monkeypatch):
+    trained = counted(monkeypatch)
+    first = small_experiments.experiment(base, seeds=[0])
+    second = small_experiments.experiment(base, name="other", seeds=[0, 1])
+    results = tmp_path / "results"
+    Runner(tmp_path / "one", results, report=str).run([first])
+    Runner(tmp_path / "another machine", results, report=str).run([second])
+    assert len(trained) == 2
+    (line,) = Results(results / "tiny.jsonl").lines()
+    again, other = Results(results / "other.jsonl").lines()
+    assert again == line | {"experiment": "other"}
+    assert other["seed"] == 1
+
+
 def test_what_is_left_is_told(tmp_path, base):
     said = run(tmp_path, small_experiments.experiment(base, seeds=[0, 1]))
     assert said[0] == "2 runs, 0 of them done"
