@@ -32,6 +32,7 @@ EXTRAS = {
     "report": ["jinja2>=3.1", "matplotlib>=3.8"],
     "bench": [
         "jinja2>=3.1",
+        "keras-tuner>=1.4.7",
         "lightgbm>=4.3",
         "matplotlib>=3.8",
         "scipy>=1.11",

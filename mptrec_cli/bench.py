@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mptrec_cli.arguments import add_command, add_output, existing_file
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
         most=TRAININGS,
         report=lambda line: note(line, args.quiet),
     )
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), _installed():
         done = runner.run(experiments)
     if not done:
         note("going on in a new process, which begins with all memory free", args.quiet)
@@ -141,7 +142,7 @@ def report(args: argparse.Namespace) -> None:
     for path in targets:
         require_writable(path.parent)
     start_tensorflow()
-    try:
+    with _installed():
         from mptrec_tf.experiments.report import write_report
 
         write_report(
@@ -151,10 +152,19 @@ def report(args: argparse.Namespace) -> None:
             markdown=args.markdown,
             title=args.title,
         )
-    except ImportError as error:
-        raise UsageError(f"{error}: pip install 'mptrec-tf[bench]'") from error
     for path in targets:
         print(path)
+
+
+@contextlib.contextmanager
+def _installed() -> Iterator[None]:
+    """Says how to install what is not."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error}: pip install 'mptrec-tf[bench]'") from error
+    except ImportError as error:
+        raise UsageError(str(error)) from error
 
 
 def _add_experiments(parser: argparse.ArgumentParser) -> None:

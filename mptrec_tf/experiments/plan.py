@@ -5,12 +5,13 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mptrec_tf.config import Config, ModelConfig, ModuleConfig, TrainingConfig, TunerConfig
 from mptrec_tf.errors import SpecError
 from mptrec_tf.experiments.config import EXTERNAL, Experiment, Variant
+from mptrec_tf.experiments.store import Line
 from mptrec_tf.models.lora_module import LoRAModule
 from mptrec_tf.models.probe_module import ProbeModule
 from mptrec_tf.models.prompt_module import PromptModule
@@ -139,6 +140,23 @@ def plan(experiment: Experiment) -> list[Cell]:
     own = [variant for variant in experiment.variants if not variant.is_external]
     makers = [_runs_of(experiment, base, variant) for variant in own]
     return [cell for seed in experiment.seeds for maker in makers for cell in maker(seed)]
+
+
+def outdated(experiment: Experiment, cells: Sequence[Cell], lines: Iterable[Line]) -> list[Line]:
+    """The lines of an experiment's variants that other settings than it now declares have made.
+
+    Args:
+        experiment: The experiment.
+        cells: Its plan; a reduced one judges the lines of all seeds.
+        lines: The lines.
+    """
+    runs = {(cell.variant, cell.new_tasks): cell.run for cell in cells}
+    found = []
+    for line in lines:
+        run = runs.get((line["variant"], tuple(line["new_tasks"])))
+        if run is not None and run.with_seed(line["seed"]).digest != line["digest"]:
+            found.append(line)
+    return found
 
 
 def _runs_of(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from mptrec_tf.evaluation.plots import COLORS, GREY, INK, STYLE, new_axes, to_svg
-from mptrec_tf.experiments.tables import Estimate
+from mptrec_tf.experiments.statistics import Estimate
 
 WIDE = 6.4
 

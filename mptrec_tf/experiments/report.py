@@ -2,8 +2,8 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +12,27 @@ from mptrec_tf.errors import ModelError
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.experiments import tables
 from mptrec_tf.experiments.config import EXTERNAL, Experiment
-from mptrec_tf.experiments.store import Results
-from mptrec_tf.experiments.tables import Lines, Table
+from mptrec_tf.experiments.lines import Come, Lines, Quality, seconds, trained_parameters
+from mptrec_tf.experiments.plan import outdated, plan
+from mptrec_tf.experiments.store import Line, Results
+from mptrec_tf.experiments.tables import Table
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 GATES = {"mptrec": ["specific", "shared"]}
 """What the gates of a model weigh, where these are no numbered experts."""
 
-HOW_TO_READ = (
-    "Test metrics (AUC of a binary task) of the best epoch on validation, scored once: mean ± "
-    "sample standard deviation over seeds, and the mean's 95 % interval by Student's t. p: paired "
-    "t-test over the seeds against the reference, two-sided, not corrected for the number of "
-    "comparisons. MFLOP a row: multiplications and additions of all matrix products in a training "
-    "step, as it was run. Seconds: of the whole training, with compilation and validation, without "
-    "a search for settings. Variants that share a model of the older tasks are shown once there."
-)
+HOW_TO_READ = [
+    "Figures are of the test rows, scored once, by the weights of the best epoch on validation: "
+    "AUC of a binary task (higher is better), RMSE of a regression (lower), accuracy of several "
+    "classes. Mean ± sample standard deviation over seeds; intervals in pictures are the mean's, 95 %, by "
+    "Student's t. They tell what other seeds would give, not what other test rows would.",
+    "Difference: to the reference, over the seeds that both have, with the p-value of a paired "
+    "t-test; two-sided, not corrected for the number of comparisons.",
+    "MFLOP: multiplications and additions of all matrix products for a row, in a training step as "
+    "it was run, and in predicting all tasks. Seconds: of the whole training, with compilation and "
+    "validation, without a search for settings.",
+    "Variants that share a model of the older tasks are shown once there.",
+]
 
 
 class Block(NamedTuple):
@@ -34,11 +40,13 @@ class Block(NamedTuple):
 
     Attributes:
         title: What it is of.
+        verdict: What the table says, in a sentence or two; may be empty.
         table: The table.
         figures: SVG texts.
     """
 
     title: str
+    verdict: str
     table: Table
     figures: list[str]
 
@@ -72,7 +80,7 @@ def write_report(
     """Writes what is stored of some experiments.
 
     Args:
-        experiments: The experiments; those without results are left out.
+        experiments: The experiments; of those without results the report says so.
         results: Directory of the results, `NAME.jsonl` each.
         html: Where the page with tables and pictures is written. Defaults to `None`, nowhere.
         markdown: Where the tables are written. Defaults to `None`, nowhere.
@@ -89,17 +97,12 @@ def write_report(
     ```
     """
     directory = pathlib.Path(results)
-    sections, versions = [], dict[str, str]()
-    for experiment in experiments:
-        stored = Results(directory / f"{experiment.name}.jsonl").lines()
-        lines = Lines(experiment, stored)
-        if lines.variants:
-            sections.append(_section(lines, figures=html is not None))
-            own = [line["versions"] for line in stored if line["model"] != EXTERNAL]
-            versions = own[-1] if own else versions
-    if not sections:
-        names = [f"{experiment.name}.jsonl" for experiment in experiments]
+    stored = {e.name: Results(directory / f"{e.name}.jsonl").lines() for e in experiments}
+    if not any(stored.values()):
+        names = [f"{name}.jsonl" for name in stored]
         raise ModelError(f"{directory}: no results; expected {names}")
+    sections = [_section(e, stored[e.name], figures=html is not None) for e in experiments]
+    versions = _versions([line for lines in stored.values() for line in lines])
     if html is not None:
         page = page_template(TEMPLATE).render(
             title=title, sections=sections, how_to_read=HOW_TO_READ, versions=versions
@@ -114,54 +117,58 @@ def _markdown(title: str, sections: list[Section], versions: dict[str, str]) -> 
     parts = [
         "<!-- Generated from stored results by `mptrec bench report`; do not edit. -->",
         f"# {title}",
-        HOW_TO_READ,
+        "\n".join(f"- {text}" for text in HOW_TO_READ),
     ]
     for section in sections:
         parts += [f"## {section.title}", section.question]
         parts += ["\n".join(f"- {fact}" for fact in section.facts)]
         for block in section.blocks:
-            parts += [f"### {block.title}", block.table.markdown()]
+            parts += [f"### {block.title}", block.verdict, block.table.markdown()]
         if section.chosen is not None:
             parts += ["Settings that tuning chose:", section.chosen.markdown()]
     parts += ["## Environment", Table(["of", "version"], [*map(list, versions.items())]).markdown()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _section(lines: Lines, *, figures: bool) -> Section:
-    experiment = lines.experiment
-    return Section(
-        experiment.title,
-        experiment.question,
-        _facts(lines),
-        list(_blocks(lines, figures)),
-        _chosen(lines),
-    )
+def _versions(lines: Sequence[Line]) -> dict[str, str]:
+    """What computed the last result of our own."""
+    own = [line["versions"] for line in lines if line["model"] != EXTERNAL]
+    return own[-1] if own else {}
 
 
-def _facts(lines: Lines) -> list[str]:
-    experiment = lines.experiment
+def _section(experiment: Experiment, stored: Sequence[Line], *, figures: bool) -> Section:
+    lines = Lines(experiment, stored)
+    head = experiment.title, experiment.question
+    if not lines.variants:
+        return Section(*head, ["No results yet."], [], None)
     base = Config.from_yaml(experiment.base)
-    every = [line for v in lines.variants for come in _steps(lines) for line in lines.of(v, come)]
+    facts = _facts(lines, base, stored)
+    return Section(*head, facts, list(_blocks(lines, figures)), _chosen(lines))
+
+
+def _facts(lines: Lines, base: Config, stored: Sequence[Line]) -> list[str]:
+    experiment, every = lines.experiment, list(lines.all())
     rows = every[0]["rows"]
-    features = len(base.features)
     labels = sorted({task.label for task in base.tasks})
     longest = TrainingConfig().epochs  # what is at its default is not stored
     epochs = sorted({line["training"].get("epochs", longest) for line in every})
     facts = [
-        f"{features} features; the label columns {', '.join(labels)} are none of them.",
+        f"{len(base.features)} features; the label columns {', '.join(labels)} are none of them.",
         ", ".join(f"{number:,} {part} rows" for part, number in rows.items()) + ".",
         f"Seeds {', '.join(map(str, lines.seeds))}; at most {' or '.join(map(str, epochs))} "
         "epochs, early stopping on validation.",
-        f"Made by `mptrec bench run experiments/{experiment.name}.yaml`.",
+        _tuning(every, experiment.base),
+        f"Made by `mptrec bench run` of the experiment `{experiment.name}`.",
     ]
-    trials = {line["variant"]: 0 for line in every}
-    for line in every:
-        trials[line["variant"]] = max(trials[line["variant"]], line["trials"])
-    if not any(trials.values()):
-        facts.insert(3, f"No variant was tuned: all have the settings of `{experiment.base}`.")
-    else:
-        budget = ", ".join(f"{name} {number}" for name, number in trials.items())
-        facts.insert(3, f"Trials of tuning on validation, before the seeds: {budget}.")
+    missing = [f"{name} {n} of {whole}" for name, (n, whole) in lines.missing().items()]
+    if missing:
+        facts.append(f"**Not complete.** Results that are missing: {', '.join(missing)}.")
+    old = outdated(experiment, plan(experiment), stored)
+    if old:
+        facts.append(
+            f"{len(old)} of {len(stored)} results were made with other settings than the "
+            "experiment declares, as by `--epochs` or `--no-tuning`."
+        )
     packages = {
         line["variant"]: " with ".join(f"{k} {v}" for k, v in line["versions"].items())
         for line in every
@@ -175,111 +182,134 @@ def _facts(lines: Lines) -> list[str]:
     return facts
 
 
-def _steps(lines: Lines) -> list[tuple[str, ...]]:
-    new = lines.experiment.new_tasks
-    if lines.experiment.one_after_another:
-        return [new[:count] for count in range(len(new) + 1)]
-    return [(), *((task,) for task in new)]
+def _tuning(lines: Sequence[Line], base: str) -> str:
+    """How many trainings each variant's searches had."""
+    trials = {line["variant"]: 0 for line in lines}
+    for line in lines:
+        trials[line["variant"]] = max(trials[line["variant"]], line["trials"])
+    if not any(trials.values()):
+        return f"No variant was tuned: all have the settings of `{base}`."
+    budgets = dict[int, list[str]]()
+    for variant, number in trials.items():
+        budgets.setdefault(number, []).append(variant)
+    texts = [f"{', '.join(names)}: {number}" for number, names in budgets.items()]
+    return (
+        "Trainings in each search for settings, on validation with the first seed, the first of "
+        f"them with the settings of `{base}`: {'; '.join(texts)}."
+    )
 
 
-def _blocks(lines: Lines, figures: bool) -> Any:
-    together = " and ".join(lines.old_tasks)
+def _blocks(lines: Lines, figures: bool) -> Iterator[Block]:
     if lines.experiment.one_after_another:
-        for variant in lines.variants:
-            yield Block(variant, tables.steps_table(lines, variant), [])
-        if figures:
-            yield Block("Over all steps", Table([], []), _step_figures(lines))
+        yield from _step_blocks(lines, figures)
         return
+    (*_, main) = lines.qualities(lines.old_tasks)
     yield Block(
-        f"{together}, trained together",
+        f"{' and '.join(lines.old_tasks)}, trained together",
+        tables.verdict(lines, (), main),
         tables.together_table(lines),
         _together_figures(lines) if figures else [],
     )
-    for task in lines.experiment.new_tasks:
-        table = tables.new_task_table(lines, (task,))
+    for come in lines.steps[1:]:
+        table = tables.new_task_table(lines, come)
         if table.rows:
-            drawn = _new_task_figures(lines, (task,)) if figures else []
-            yield Block(f"New task: {task}", table, drawn)
+            quality = lines.quality(come[-1])
+            drawn = _new_task_figures(lines, come, quality) if figures else []
+            text = tables.verdict(lines, come, quality)
+            yield Block(f"New task: {come[-1]}", text, table, drawn)
+
+
+def _step_blocks(lines: Lines, figures: bool) -> Iterator[Block]:
+    for task in [*lines.old_tasks, *lines.experiment.new_tasks]:
+        if any(task in line["test"] for line in lines.all()):
+            quality = lines.quality(task)
+            yield Block(
+                f"{task}, step by step",
+                tables.verdict(lines, lines.steps[-1], quality),
+                tables.steps_table(lines, task),
+                [_steps_figure(lines, quality)] if figures else [],
+            )
+    table = tables.steps_costs_table(lines)
+    yield Block("Parameters trained (of all) and seconds, by step", "", table, [])
 
 
 def _together_figures(lines: Lines) -> list[str]:
     from mptrec_tf.experiments import plots
 
-    tasks = lines.old_tasks
-    drawn = [_intervals(lines, (), tables.quality(task), task) for task in tasks]
-    if len(tasks) > 1:
-        drawn += _costs(lines, (), tables.mean_quality(tasks), f"mean AUC of {' and '.join(tasks)}")
-    drawn += _gates(lines, ())
-    for variant in lines.distinct(()):
+    (*tasks, main) = lines.qualities(lines.old_tasks)
+    drawn = [_intervals(lines, (), quality) for quality in tasks or [main]]
+    drawn += _costs(lines, (), main) + _gates(lines, ())
+    for name, variant in lines.distinct(()).items():
         placed = [line["representations"] for line in lines.of(variant) if line["representations"]]
         if placed:
-            drawn.append(plots.scatter(f"{variant}: representations (t-SNE)", placed[0]))
+            drawn.append(plots.scatter(f"{name}: representations (t-SNE)", placed[0]))
     return drawn
 
 
-def _new_task_figures(lines: Lines, come: tuple[str, ...]) -> list[str]:
-    value = tables.quality(come[-1])
-    label = f"AUC of {come[-1]}"
+def _new_task_figures(lines: Lines, come: Come, quality: Quality) -> list[str]:
     return [
-        _intervals(lines, come, value, come[-1]),
-        *_costs(lines, come, value, label),
+        _intervals(lines, come, quality),
+        *_costs(lines, come, quality),
         *_gates(lines, come),
     ]
 
 
-def _step_figures(lines: Lines) -> list[str]:
+def _steps_figure(lines: Lines, quality: Quality) -> str:
     from mptrec_tf.experiments import plots
 
-    steps = _steps(lines)
-    names = ["old tasks", *(f"+ {come[-1]}" for come in steps[1:])]
-    return [
-        plots.steps(
-            f"AUC of {task}",
-            names,
-            {
-                variant: [lines.estimate(variant, come, tables.quality(task)) for come in steps]
-                for variant in lines.variants
-            },
-            "test AUC",
-        )
-        for task in [*lines.old_tasks, *lines.experiment.new_tasks]
-    ]
+    steps = lines.steps
+    return plots.steps(
+        f"{quality.metric}, step by step",
+        ["at first", *(f"+ {come[-1]}" for come in steps[1:])],
+        {
+            variant: [lines.estimate(variant, come, quality.value) for come in steps]
+            for variant in lines.variants
+        },
+        f"test {quality.metric}",
+    )
 
 
-def _intervals(lines: Lines, come: tuple[str, ...], value: tables.Value, task: str) -> str:
+def _intervals(lines: Lines, come: Come, quality: Quality) -> str:
     from mptrec_tf.experiments import plots
 
-    found = {variant: lines.estimate(variant, come, value) for variant in lines.distinct(come)}
-    known = {variant: e for variant, e in found.items() if e is not None}
-    reference = lines.experiment.compared_with
-    return plots.intervals(f"{task}: every seed, mean, 95 % interval", known, reference, "test AUC")
+    found = {
+        name: lines.estimate(variant, come, quality.value)
+        for name, variant in lines.distinct(come).items()
+    }
+    known = {name: e for name, e in found.items() if e is not None}
+    reference = {v: name for name, v in lines.distinct(come).items()}.get(
+        lines.experiment.compared_with, ""
+    )
+    title = f"{quality.name}: every seed, mean, 95 % interval"
+    return plots.intervals(title, known, reference, f"test {quality.metric}")
 
 
-def _costs(lines: Lines, come: tuple[str, ...], value: tables.Value, label: str) -> list[str]:
+def _costs(lines: Lines, come: Come, quality: Quality) -> list[str]:
     """Parameters and time against quality."""
     from mptrec_tf.experiments import plots
 
     drawn = []
     for title, cost, unit in (
-        ("Parameters trained", tables.trained_parameters, "parameters trained"),
-        ("Time", tables.seconds, "seconds of training"),
+        ("Parameters trained", trained_parameters, "parameters trained"),
+        ("Time", seconds, "seconds of training"),
     ):
         points = {}
-        for variant in lines.distinct(come):
+        for name, variant in lines.distinct(come).items():
             spent = lines.estimate(variant, come, cost)
-            gained = lines.estimate(variant, come, value)
+            gained = lines.estimate(variant, come, quality.value)
             if spent is not None and gained is not None:
-                points[variant] = (spent.mean, gained)
-        drawn.append(plots.against(f"{title} against {label}", points, (unit, label)))
+                points[name] = (spent.mean, gained)
+        title = f"{title} against {quality.metric}"
+        drawn.append(plots.against(title, points, (unit, f"test {quality.metric}")))
     return drawn
 
 
-def _gates(lines: Lines, come: tuple[str, ...]) -> list[str]:
+def _gates(lines: Lines, come: Come) -> list[str]:
     """What each variant's gates weigh, mean over seeds."""
     from mptrec_tf.experiments import plots
 
     drawn = []
-    for variant in lines.distinct(come):
+    for shown, variant in lines.distinct(come).items():
         found = [line for line in lines.of(variant, come) if line["gates"]]
         if not found:
             continue
@@ -294,15 +324,15 @@ def _gates(lines: Lines, come: tuple[str, ...]) -> list[str]:
             continue
         numbered = [f"expert {k + 1}" for k in range(widths.pop())]
         names = GATES.get(found[0]["model"], numbered)
-        drawn.append(plots.shares(f"{variant}: what the gates weigh", weights, names))
+        drawn.append(plots.shares(f"{shown}: what the gates weigh", weights, names))
     return drawn
 
 
 def _chosen(lines: Lines) -> Table | None:
-    """The settings that tuning chose, by variant."""
+    """The settings that searches chose, by variant."""
     rows = []
     for variant in lines.variants:
-        for come in _steps(lines):
+        for come in lines.steps:
             found = [line for line in lines.of(variant, come) if line["tuned"] is not None]
             if found:
                 values = found[0]["tuned"].items()

@@ -1,8 +1,8 @@
 """Does what experiments declare, each run once, and goes on where it was cut off."""
 
 import dataclasses
-import functools
 import gc
+import importlib
 import json
 import os
 import pathlib
@@ -13,10 +13,11 @@ from typing import Any
 
 import keras
 
+from mptrec_tf.errors import ModelError
 from mptrec_tf.evaluation.two_stage import versions
 from mptrec_tf.experiments.config import Experiment
 from mptrec_tf.experiments.data import EncodedParts
-from mptrec_tf.experiments.plan import TREES, Cell, Run, plan
+from mptrec_tf.experiments.plan import TREES, Cell, Run, outdated, plan
 from mptrec_tf.experiments.store import Line, Results, only_one
 from mptrec_tf.experiments.training import (
     MODEL_FILE,
@@ -25,6 +26,7 @@ from mptrec_tf.experiments.training import (
     train_trees,
     with_values,
 )
+from mptrec_tf.experiments.trees import check_trees
 from mptrec_tf.models import save_model
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.files import write_json
@@ -53,8 +55,9 @@ class Runner:
             time works there.
         results: Where each experiment's results are written, `NAME.jsonl`. Defaults to `None`, the
             same directory.
-        most: How many trainings to do at most. XLA never frees what it has compiled, so a long list
-            wants a new process now and then. Defaults to `None`, all.
+        most: After how many trainings to stop, those of searches included: XLA never frees what it
+            has compiled, so a long list wants a new process now and then. Defaults to `None`,
+            never.
         report: Takes a line about each step. Defaults to `print`.
         verbose: As in `keras.Model.fit`. Defaults to 0.
 
@@ -81,6 +84,7 @@ class Runner:
         self.verbose = verbose
         self._data: tuple[Any, EncodedParts] | None = None
         self._paces: list[float] = []
+        self._trainings = 0
         self._left: dict[str, float] = {}
         self._stored: dict[str, dict[str, Any]] = {}
 
@@ -91,21 +95,27 @@ class Runner:
             experiments: The experiments, one after another.
 
         Returns:
-            Whether all is done; not, where `most` trainings were done and others are left.
+            Whether all is done; not, where it stopped after `most` trainings.
 
         Raises:
             SpecError: If an experiment does not fit, before anything is trained.
-            ModelError: If another process works in the directory.
+            ImportError: If a library that an experiment needs is not installed, before as well.
+            ModelError: If another process works in the directory, or stored lines were made with
+                other settings than an experiment declares.
             DataError: If the data do not fit the spec.
         """
         plans = [(experiment, plan(experiment)) for experiment in experiments]
+        for experiment, cells in plans:
+            self._refuse_outdated(experiment, cells)
+        runs = {run.digest: run for _, cells in plans for run in _with_parents(cells)}
+        for run in runs.values():
+            _check_possible(run)
         with only_one(self.directory):
             for file in sorted(self.results.glob("*.jsonl")):
                 for line in Results(file).lines():
                     self._stored[line["digest"]] = {
                         key: value for key, value in line.items() if key not in OF_A_CELL
                     }
-            runs = {run.digest: run for _, cells in plans for run in _with_parents(cells)}
             todo = [run for run in runs.values() if not self._is_done(run)]
             self.report(f"{len(runs)} runs, {len(runs) - len(todo)} of them done")
             if todo:
@@ -118,14 +128,13 @@ class Runner:
     def _run_cells(self, experiment: Experiment, cells: list[Cell]) -> bool:
         """Whether all cells of an experiment are done."""
         results = self._results(experiment)
-        results.keep(functools.partial(_is_current, experiment, cells))
         stored = {_key(line) for line in results.lines()}
         for cell in cells:
             key = (cell.variant, cell.new_tasks, cell.seed, cell.run.digest)
             if key in stored:
                 continue
-            most = self.most is not None and len(self._paces) >= self.most
-            if most and not self._is_done(cell.run):
+            enough = self.most is not None and self._trainings >= self.most
+            if enough and not self._is_done(cell.run):
                 return False
             about = f"{experiment.name}: {_title(cell)}"
             result = self._stored.get(cell.run.digest) or self._result(cell.run, about)
@@ -134,6 +143,18 @@ class Runner:
             of_cell = (experiment.name, cell.variant, [*cell.new_tasks], cell.seed, cell.run.digest)
             results.add(dict(zip(OF_A_CELL, of_cell, strict=True)) | result)
         return True
+
+    def _refuse_outdated(self, experiment: Experiment, cells: list[Cell]) -> None:
+        results = self._results(experiment)
+        lines = outdated(experiment, cells, results.lines())
+        if lines:
+            named = sorted({f"{line['variant']!r} with seed {line['seed']}" for line in lines})
+            more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+            raise ModelError(
+                f"{results.path}: made with other settings than {experiment.name} now declares: "
+                f"{', '.join(named[:3])}{more}; delete these lines, or give another directory for "
+                "the results"
+            )
 
     def _results(self, experiment: Experiment) -> Results:
         return Results(self.results / f"{experiment.name}.jsonl")
@@ -148,6 +169,7 @@ class Runner:
             parent = self._result(run.parent, f"{about}: the older tasks")
         self.report(about)
         begun = time.perf_counter()
+        self._trainings += 1
         result = self._train(run, parent)
         self._note(run, result, time.perf_counter() - begun)
         return result
@@ -213,6 +235,7 @@ class Runner:
             self._result(searched.parent, "the older tasks")
             parent = self._directory(searched.parent) / MODEL_FILE
         directory = self.directory / TUNING / searched.digest
+        self._trainings += run.config.tuner.trials
         return tuned_values(
             searched, data, directory, parent, lambda line: self.report(f"  {line}")
         )
@@ -260,6 +283,14 @@ class Runner:
         self.report(f"  test: {metrics}; {seconds:.0f} s; {left if self._left else 'all done'}")
 
 
+def _check_possible(run: Run) -> None:
+    """Finds out now what would stop a run hours later."""
+    if run.model == TREES:
+        check_trees(run.config.features, run.arguments)
+    elif run.tuning_seed is not None:
+        importlib.import_module("mptrec_tf.tuning")  # says what it needs and is not installed
+
+
 def _with_parents(cells: Sequence[Cell]) -> list[Run]:
     runs = []
     for cell in cells:
@@ -268,19 +299,6 @@ def _with_parents(cells: Sequence[Cell]) -> list[Run]:
             runs.append(run)
             run = run.parent
     return runs
-
-
-def _is_current(experiment: Experiment, cells: Sequence[Cell], line: Line) -> bool:
-    """Whether a line is of what the experiment declares, with whatever seed.
-
-    What another program has added is kept, and what a reduced experiment leaves out.
-    """
-    if line["variant"] not in [variant.name for variant in experiment.variants]:
-        return False
-    for cell in cells:
-        if (cell.variant, [*cell.new_tasks]) == (line["variant"], line["new_tasks"]):
-            return cell.run.with_seed(line["seed"]).digest == line["digest"]
-    return True
 
 
 def _key(line: Line) -> tuple[str, tuple[str, ...], int, str]:

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mptrec_tf.errors import ModelError
@@ -49,18 +49,16 @@ class Results:
         return lines
 
     def add(self, line: Line) -> None:
-        """Adds a line."""
-        self._write([*self.lines(), line])
-
-    def keep(self, wanted: Callable[[Line], bool]) -> None:
-        """Drops the lines that are not wanted."""
-        lines = self.lines()
-        kept = [line for line in lines if wanted(line)]
-        if len(kept) < len(lines):
-            self._write(kept)
+        """Adds a line; processes that add to files of one directory take turns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            self._write([*self.lines(), line])
+        finally:
+            os.close(directory)
 
     def _write(self, lines: list[Line]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.partial")
         texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
         partial.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")

@@ -1,39 +1,25 @@
-"""Stored results as tables: means over seeds, intervals, paired tests."""
+"""Stored results as tables of texts."""
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from mptrec_tf.experiments.config import Experiment
-from mptrec_tf.experiments.store import Line
+from mptrec_tf.experiments.lines import (
+    Come,
+    Lines,
+    Quality,
+    prediction_flops,
+    seconds,
+    trained_parameters,
+    training_flops,
+)
+from mptrec_tf.experiments.statistics import Difference, Estimate
 
-CONFIDENCE = 0.95
 NONE = "-"
-COMPARED = ("95 % interval", "p")
-"""Columns beside each figure that variants are compared by."""
-
-Value = Callable[[Line], float | None]
-"""A figure of a line, `None` where it has none."""
-
-
-class Estimate(NamedTuple):
-    """A figure over seeds.
-
-    Attributes:
-        values: By seed.
-        mean: Their mean.
-        deviation: Their sample standard deviation; NaN of one seed.
-        low: Where the mean's 95 % interval by Student's t begins; NaN of one seed.
-        high: Where it ends.
-    """
-
-    values: dict[int, float]
-    mean: float
-    deviation: float
-    low: float
-    high: float
+DIGITS = 5
+COSTS = ("MFLOP to train", "MFLOP to predict", "seconds")
+IDENTICAL = "0, every bit"
+SIGNIFICANT = 0.05
 
 
 class Table(NamedTuple):
@@ -54,188 +40,106 @@ class Table(NamedTuple):
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, aligned, *self.rows))
 
 
-def estimate(values: Mapping[int, float]) -> Estimate:
-    """Mean, standard deviation and interval of a figure over seeds.
-
-    Args:
-        values: By seed.
-
-    Example:
-
-    >>> estimate({0: 1.0, 1: 2.0, 2: 3.0})[1:3]
-    (2.0, 1.0)
-    """
-    numbers = np.array(list(values.values()), float)
-    mean = float(numbers.mean())
-    if len(numbers) == 1:
-        return Estimate(dict(values), mean, *[float("nan")] * 3)
-    deviation = float(numbers.std(ddof=1))
-    error = deviation / np.sqrt(len(numbers))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(numbers) - 1) * error)
-    return Estimate(dict(values), mean, deviation, mean - half, mean + half)
-
-
-def paired_p(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
-    """The p-value of Student's paired t-test over the seeds that both have.
-
-    Args:
-        values: By seed.
-        reference: The same of what it is compared with.
-
-    Returns:
-        The two-sided p-value; 1 where nothing differs, `None` with less than two seeds.
-    """
-    seeds = sorted(values.keys() & reference.keys())
-    if len(seeds) < 2:
-        return None
-    first, second = ([part[seed] for seed in seeds] for part in (values, reference))
-    if first == second:
-        return 1.0
-    return float(stats.ttest_rel(first, second).pvalue)
-
-
-def quality(task: str, part: str = "test") -> Value:
-    """The metric that stands for a task, the first one: AUC of a binary task.
-
-    Args:
-        task: The task.
-        part: `"test"` (default) or `"validation"`.
-    """
-    return lambda line: next(iter(line[part][task].values())) if task in line[part] else None
-
-
-def mean_quality(tasks: Sequence[str], part: str = "test") -> Value:
-    """The mean of `quality` over tasks, where a line has all of them."""
-
-    def value(line: Line) -> float | None:
-        values = [quality(task, part)(line) for task in tasks]
-        return None if None in values else float(np.mean([v for v in values if v is not None]))
-
-    return value
-
-
-class Lines:
-    """The results of an experiment, to be asked for figures.
-
-    Args:
-        experiment: The experiment.
-        lines: Its lines; those of variants that it does not have are left out.
-
-    Attributes:
-        variants: Those of its variants that have results, in its order.
-        old_tasks: The tasks that are trained together.
-    """
-
-    def __init__(self, experiment: Experiment, lines: Sequence[Line]) -> None:
-        given = {line["variant"] for line in lines}
-        self.experiment = experiment
-        self.variants = [v.name for v in experiment.variants if v.name in given]
-        self._lines = {
-            (line["variant"], tuple(line["new_tasks"]), line["seed"]): line for line in lines
-        }
-        first = next(
-            (line for line in lines if not line["new_tasks"] and line["variant"] in self.variants),
-            None,
-        )
-        self.old_tasks: list[str] = [] if first is None else list(first["tasks"])
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds of which there are results."""
-        return sorted({seed for _, _, seed in self._lines})
-
-    def of(self, variant: str, come: tuple[str, ...] = ()) -> list[Line]:
-        """The lines of a variant after some new tasks, a line for each seed."""
-        return [
-            self._lines[variant, come, seed]
-            for seed in self.seeds
-            if (variant, come, seed) in self._lines
-        ]
-
-    def distinct(self, come: tuple[str, ...]) -> list[str]:
-        """The variants, of those that have the same runs only the first one."""
-        runs: dict[tuple[str, ...], str] = {}
-        for variant in self.variants:
-            runs.setdefault(tuple(line["digest"] for line in self.of(variant, come)), variant)
-        return list(runs.values())
-
-    def values(self, variant: str, come: tuple[str, ...], value: Value) -> dict[int, float]:
-        """A figure by seed, of the seeds that have it."""
-        found = {line["seed"]: value(line) for line in self.of(variant, come)}
-        return {seed: number for seed, number in found.items() if number is not None}
-
-    def estimate(self, variant: str, come: tuple[str, ...], value: Value) -> Estimate | None:
-        """A figure over seeds, `None` where no seed has it."""
-        values = self.values(variant, come, value)
-        return estimate(values) if values else None
-
-    def change(self, variant: str, come: tuple[str, ...], task: str) -> Estimate | None:
-        """How an old task's metric differs from what it was before any new task came."""
-        before = self.values(variant, (), quality(task))
-        after = self.values(variant, come, quality(task))
-        both = {seed: after[seed] - before[seed] for seed in after if seed in before}
-        return estimate(both) if both else None
-
-    def p(self, variant: str, come: tuple[str, ...], value: Value) -> float | None:
-        """How a figure of a variant compares with the reference's; `None` for the reference."""
-        reference = self.experiment.compared_with
-        if variant == reference:
-            return None
-        return paired_p(self.values(variant, come, value), self.values(reference, come, value))
-
-
 def together_table(lines: Lines) -> Table:
     """Every variant on the tasks that are trained together."""
-    tasks = lines.old_tasks
-    figures = {task: quality(task) for task in tasks}
-    if len(tasks) > 1:
-        figures["mean"] = mean_quality(tasks)
+    qualities = lines.qualities(lines.old_tasks)
+    header = ["variant", "seeds"]
+    for quality in qualities:
+        header += [quality.name, f"{quality.name}: difference"]
     rows = []
-    for variant in lines.distinct(()):
-        row = [_named(lines, variant)]
-        for value in figures.values():
-            row += _compared(lines, variant, (), value)
+    for name, variant in lines.distinct(()).items():
+        row = _begin(lines, name, variant, ())
+        for quality in qualities:
+            row += _compared(lines, variant, (), quality)
         rows.append(row + _costs(lines, variant, ()))
-    header = ["variant", *(text for name in figures for text in (name, *COMPARED))]
-    return Table([*header, "parameters", "MFLOP a row", "seconds"], rows)
+    return Table([*header, "parameters", *COSTS], rows)
 
 
-def new_task_table(lines: Lines, come: tuple[str, ...]) -> Table:
+def new_task_table(lines: Lines, come: Come) -> Table:
     """Every variant on a new task: its metric, what became of the old ones, what it cost."""
     new = come[-1]
+    header = ["variant", "seeds", new, f"{new}: difference"]
+    header += [f"change of {task}" for task in lines.old_tasks]
     rows = []
     for variant in lines.variants:
-        if not lines.values(variant, come, quality(new)):
-            continue
-        changes = [change(lines.change(variant, come, task)) for task in lines.old_tasks]
-        if all(line["old_tasks_identical"] for line in lines.of(variant, come)):
-            changes = ["0, every bit" for _ in lines.old_tasks]
-        rows.append([_named(lines, variant), *_compared(lines, variant, come, quality(new))])
-        rows[-1] += [*changes, *_costs(lines, variant, come)]
-    changed = [f"change of {task}" for task in lines.old_tasks]
-    header = ["variant", new, *COMPARED, *changed]
-    return Table([*header, "parameters trained", "MFLOP a row", "seconds"], rows)
-
-
-def steps_table(lines: Lines, variant: str) -> Table:
-    """One variant, step by step: every task that has come, after each step."""
-    new = list(lines.experiment.new_tasks)
-    steps = [tuple(new[:count]) for count in range(len(new) + 1)]
-    rows = []
-    for come in steps:
         if not lines.of(variant, come):
             continue
-        cells = [
-            spread(lines.estimate(variant, come, quality(task)))
-            for task in [*lines.old_tasks, *new]
-        ]
-        rows.append([f"+ {come[-1]}" if come else "old tasks", *cells])
-        rows[-1] += _costs(lines, variant, come)
-    header = ["after", *lines.old_tasks, *new]
-    return Table([*header, "parameters trained", "MFLOP a row", "seconds"], rows)
+        row = _begin(lines, variant, variant, come)
+        row += _compared(lines, variant, come, lines.quality(new))
+        for task in lines.old_tasks:
+            found = lines.change(variant, (), come, lines.quality(task).value)
+            row.append(IDENTICAL if lines.identical(variant, come) else signed(found))
+        rows.append(row + _costs(lines, variant, come))
+    return Table([*header, "parameters trained", *COSTS], rows)
 
 
-def spread(found: Estimate | None, digits: int = 4) -> str:
+def steps_table(lines: Lines, task: str) -> Table:
+    """A task after each step since it is there, in every variant."""
+    steps = [come for come in lines.steps if task in (*lines.old_tasks, *come)]
+    quality, last = lines.quality(task), steps[-1]
+    names = [f"+ {come[-1]}" if come else "at first" for come in steps]
+    rows = []
+    for variant in lines.variants:
+        row = _begin(lines, variant, variant, steps[0])
+        row += [spread(lines.estimate(variant, come, quality.value)) for come in steps]
+        if len(steps) > 1:
+            same = all(lines.identical(variant, come) for come in steps[1:])
+            found = lines.change(variant, steps[0], last, quality.value)
+            row.append(IDENTICAL if same else signed(found))
+        rows.append([*row, compared(lines.difference(variant, last, quality.value))])
+    changes = ["change"] if len(steps) > 1 else []
+    return Table(["variant", "seeds", *names, *changes, "difference at the end"], rows)
+
+
+def steps_costs_table(lines: Lines) -> Table:
+    """What all steps after the first cost together, in every variant."""
+    header = ["variant", *(f"+ {task}" for task in lines.experiment.new_tasks)]
+    rows = []
+    for variant in lines.variants:
+        row = [_named(lines, variant, variant)]
+        for come in lines.steps[1:]:
+            time = lines.estimate(variant, come, seconds)
+            cell = f"{_parameters(lines, variant, come)}, {spread(time, 1)} s"
+            row.append(NONE if time is None else cell)
+        rows.append(row)
+    return Table(header, rows)
+
+
+def verdict(lines: Lines, come: Come, quality: Quality) -> str:
+    """What a table says about a figure, in a sentence or two.
+
+    Args:
+        lines: The results.
+        come: The new tasks that have come.
+        quality: The figure.
+    """
+    reference = lines.experiment.compared_with
+    means, tested = {}, 0
+    sides: dict[str, list[str]] = {"better": [], "worse": []}
+    for name, variant in lines.distinct(come).items():
+        found = lines.estimate(variant, come, quality.value)
+        if found is None:
+            continue
+        means[name] = found.mean
+        against = lines.difference(variant, come, quality.value)
+        if against is None or against.p is None:
+            continue
+        tested += 1
+        if against.p < SIGNIFICANT:
+            sides["better" if quality.sign * against.found.mean > 0 else "worse"].append(name)
+    if len(means) < 2:
+        return ""
+    best = max(means, key=lambda name: quality.sign * means[name])
+    text = f"Best {quality.metric}: {best}, {means[best]:.{DIGITS}f}."
+    listed = [f"{side}: {', '.join(names)}" for side, names in sides.items() if names]
+    if listed:
+        return f"{text} Against {reference}, with p below {SIGNIFICANT}, {'; '.join(listed)}."
+    if tested:
+        return f"{text} No difference to {reference} has a p-value below {SIGNIFICANT}."
+    return text
+
+
+def spread(found: Estimate | None, digits: int = DIGITS) -> str:
     """Mean and standard deviation as text."""
     if found is None:
         return NONE
@@ -243,63 +147,58 @@ def spread(found: Estimate | None, digits: int = 4) -> str:
     return f"{found.mean:.{digits}f}{deviation}"
 
 
-def interval(found: Estimate | None) -> str:
-    """The mean's interval as text."""
-    if found is None or np.isnan(found.low):
-        return NONE
-    return f"{found.low:.4f} to {found.high:.4f}"
-
-
-def change(found: Estimate | None) -> str:
+def signed(found: Estimate | None) -> str:
     """The same of a difference, with its sign."""
     if found is None:
         return NONE
     return spread(found) if found.mean < 0 else f"+{spread(found)}"
 
 
-def p_text(p: float | None) -> str:
-    """A p-value as text."""
-    if p is None:
+def compared(found: Difference | None) -> str:
+    """A difference with its p-value, as text."""
+    if found is None:
         return NONE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    mean = f"{found.found.mean:+.{DIGITS}f}"
+    if found.p is None:
+        return mean
+    return f"{mean} (p {'< 0.001' if found.p < 0.001 else f'{found.p:.3f}'})"
 
 
-def seconds(line: Line) -> float | None:
-    """How long the epochs of a line's training took."""
-    return line["seconds"]
+def _begin(lines: Lines, name: str, variant: str, come: Come) -> list[str]:
+    """The first cells of a row: of what, how many seeds."""
+    return [_named(lines, name, variant), str(len(lines.of(variant, come)))]
 
 
-def trained_parameters(line: Line) -> float | None:
-    """How many parameters were trained."""
-    return line["trained_parameters"]
-
-
-def flops(line: Line) -> float | None:
-    """Floating point operations of a training step, for a row."""
-    return line["flops"] and line["flops"]["train"]
-
-
-def _compared(lines: Lines, variant: str, come: tuple[str, ...], value: Value) -> list[str]:
-    """A figure, its interval, and how it compares with the reference's."""
-    found = lines.estimate(variant, come, value)
-    return [spread(found), interval(found), p_text(lines.p(variant, come, value))]
-
-
-def _costs(lines: Lines, variant: str, come: tuple[str, ...]) -> list[str]:
-    """Parameters, operations and time, as text."""
-    parameters = lines.estimate(variant, come, trained_parameters)
-    operations = lines.estimate(variant, come, flops)
-    time = lines.estimate(variant, come, seconds)
-    count = NONE if parameters is None else f"{parameters.mean:,.0f}"
-    if parameters is not None and come:
-        whole = np.mean([line["parameters"] for line in lines.of(variant, come)])
-        count += f" ({parameters.mean / whole:.1%})"
+def _compared(lines: Lines, variant: str, come: Come, quality: Quality) -> list[str]:
+    """A figure, and how it differs from the reference's."""
     return [
-        count,
-        NONE if operations is None else f"{operations.mean / 1e6:.3g}",
-        spread(time, 1),
+        spread(lines.estimate(variant, come, quality.value)),
+        compared(lines.difference(variant, come, quality.value)),
     ]
 
 
-def _named(lines: Lines, variant: str) -> str:
-    return f"{variant} (reference)" if variant == lines.experiment.compared_with else variant
+def _costs(lines: Lines, variant: str, come: Come) -> list[str]:
+    """Parameters, operations and time, as text."""
+    operations = [
+        lines.estimate(variant, come, value) for value in (training_flops, prediction_flops)
+    ]
+    return [
+        _parameters(lines, variant, come),
+        *(NONE if found is None else f"{found.mean / 1e6:.3g}" for found in operations),
+        spread(lines.estimate(variant, come, seconds), 1),
+    ]
+
+
+def _parameters(lines: Lines, variant: str, come: Come) -> str:
+    """Those that were trained, and which share of the model's that is where a task came."""
+    found = lines.estimate(variant, come, trained_parameters)
+    if found is None:
+        return NONE
+    if not come:
+        return f"{found.mean:,.0f}"
+    whole = np.mean([line["parameters"] for line in lines.of(variant, come)])
+    return f"{found.mean:,.0f} ({found.mean / whole:.1%})"
+
+
+def _named(lines: Lines, name: str, variant: str) -> str:
+    return f"{name} (reference)" if variant == lines.experiment.compared_with else name

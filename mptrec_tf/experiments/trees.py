@@ -1,7 +1,7 @@
 """LightGBM on the same rows: what models of this library are measured against from outside."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from mptrec_tf.errors import SpecError
 from mptrec_tf.evaluation.metrics import Scored
 from mptrec_tf.experiments.data import EncodedParts
-from mptrec_tf.spec import Task
+from mptrec_tf.spec import Feature, Task
 
 DEFAULTS = {
     "n_estimators": 3000,
@@ -20,7 +20,46 @@ DEFAULTS = {
     "bagging_freq": 1,
 }
 PATIENCE = 50
+UNKNOWN = "Unknown parameter:"
+"""How LightGBM's warning about a setting begins."""
 METRICS = {"binary": "auc", "multiclass": "multi_logloss", "regression": "rmse"}
+
+
+class _Warnings:
+    """A logger of LightGBM's that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def info(self, text: str) -> None:
+        self.texts.append(text)
+
+    warning = info
+
+
+def check_trees(features: Sequence[Feature], settings: Mapping[str, Any]) -> None:
+    """Finds out before any training what LightGBM cannot do.
+
+    Args:
+        features: The features.
+        settings: As for `fit_trees`.
+
+    Raises:
+        ImportError: If lightgbm is not installed.
+        SpecError: If there are multi-valued features, which it does not know, or a setting that it
+            does not know, which it would leave out without a word.
+    """
+    lightgbm = _lightgbm()
+    many = [feature.name for feature in features if feature.kind == "multivalued"]
+    if many:
+        raise SpecError(f"lightgbm knows no multi-valued features, and {many} are such")
+    heard = _Warnings()
+    lightgbm.register_logger(heard)
+    rows = lightgbm.Dataset(np.zeros((2, 1)), np.zeros(2))
+    lightgbm.Booster({"objective": "regression", **settings, "verbose": 1}, rows)
+    unknown = [text.partition(UNKNOWN)[2].strip() for text in heard.texts if UNKNOWN in text]
+    if unknown:
+        raise SpecError(f"settings: lightgbm has no parameters {unknown}")
 
 
 def fit_trees(
@@ -42,16 +81,8 @@ def fit_trees(
 
     Raises:
         ImportError: If lightgbm is not installed.
-        SpecError: If there are multi-valued features, which it does not know.
     """
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise ImportError("trees need lightgbm: pip install 'mptrec-tf[bench]'") from error
-
-    if data.encoder.multivalued_features:
-        names = [feature.name for feature in data.encoder.multivalued_features]
-        raise SpecError(f"lightgbm knows no multi-valued features, and {names} are such")
+    lightgbm = _lightgbm()
     scored: dict[str, dict[str, Scored]] = {"validation": {}, "test": {}}
     rounds, seconds = {}, 0.0
     for task in tasks:
@@ -88,6 +119,14 @@ def fit_trees(
             predictions = np.asarray(booster.predict(x), np.float32)
             scored[part][task.name] = Scored(task, y, predictions, weights)
     return {"scored": scored, "seconds": seconds, "rounds": rounds}
+
+
+def _lightgbm() -> Any:
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise ImportError("trees need lightgbm: pip install 'mptrec-tf[bench]'") from error
+    return lightgbm
 
 
 def _arrays(

@@ -60,23 +60,25 @@ def test_page(tmp_path, experiment, stored):
     page = Page()
     page.feed((tmp_path / "r.html").read_text())
     assert "All of it" in page.texts
-    assert "0.8100 ± 0.0100" in page.texts
-    assert "0.6200 ± 0.0200" in page.texts
+    assert "0.81000 ± 0.01000" in page.texts
+    assert "0.62000 ± 0.02000" in page.texts
     assert "<joint>" in page.texts  # escaped in the file
     assert "learning_rate 0.001235" in page.texts
     # Old tasks: 2 intervals, 2 costs, 2 gates, 2 representations; new: 1 interval, 2 costs, 2 gates
     assert page.tags.count("svg") == 8 + 5
     assert not page.links
-    assert any("prompt 7, <joint> 7" in text for text in page.texts)
+    assert any("prompt, <joint>: 7." in text for text in page.texts)
 
 
 def test_markdown(tmp_path, experiment, stored):
     write_report([experiment], stored, markdown=tmp_path / "r.md")
     text = (tmp_path / "r.md").read_text()
     assert text.startswith("<!-- Generated from stored results")
-    assert "| prompt (reference) | 0.8100 ± 0.0100 | 0.7852 to 0.8348 | - |" in text
+    assert "| prompt (reference) | 3 | 0.81000 ± 0.01000 | - |" in text
+    assert "**Not complete.** Results that are missing: prompt 4 of 10, <joint> 4 of 10." in text
+    assert "12 of 12 results were made with other settings" in text
     assert "Seeds 0, 1, 2; at most 3 epochs, early stopping on validation." in text
-    assert "`mptrec bench run experiments/tiny.yaml`" in text
+    assert "`mptrec bench run` of the experiment `tiny`" in text
     assert "4 features; the label columns buy, click, like are none of them." in text
     assert "svg" not in text
 
@@ -104,11 +106,19 @@ def test_steps(tmp_path, experiment):
         results.add(line("prompt", 0, aucs, come))
     write_report([steps], results.path.parent, html=tmp_path / "r.html", markdown=tmp_path / "r.md")
     text = (tmp_path / "r.md").read_text()
-    assert "| + buy | 0.7500 | 0.7500 | 0.7500 |" in text
-    assert "| old tasks | 0.7500 | - | - |" in text
+    assert "### click, step by step" in text
+    assert "| prompt (reference) | 1 | 0.75000 | 0.75000 | 0.75000 | +0.00000 | - |" in text
+    assert "| prompt (reference) | 1,000 (100.0%), 10.0 s |" in text
     assert (tmp_path / "r.html").read_text().count("<svg") == 3
 
 
 def test_no_results_are_named(tmp_path, experiment):
     with pytest.raises(ModelError, match=r"no results; expected \['tiny.jsonl'\]"):
         write_report([experiment], tmp_path, html=tmp_path / "r.html")
+
+
+def test_experiments_without_results_are_named(tmp_path, experiment, stored):
+    other = small_experiments.experiment(experiment.base, name="other", title="Another one")
+    write_report([experiment, other], stored, markdown=tmp_path / "r.md")
+    text = (tmp_path / "r.md").read_text()
+    assert text.index("## Tiny") < text.index("## Another one\n\n- No results yet.")

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_experiments
+import small_runs
 from sklearn.metrics import roc_auc_score
 
+from mptrec_tf.errors import ModelError, SpecError
 from mptrec_tf.experiments import Results, Runner, tuning
 from mptrec_tf.experiments import runner as runner_module
 
@@ -90,12 +92,37 @@ def test_no_more_trainings_than_allowed(tmp_path, base, monkeypatch):
     assert counts == [(False, 2), (True, 3)]
 
 
-def test_lines_of_what_is_no_longer_declared_are_dropped(tmp_path, base):
+def test_lines_made_with_other_settings_are_refused_not_lost(tmp_path, base):
     run(tmp_path, small_experiments.experiment(base, seeds=[0, 1]))
+    file = tmp_path / "work/tiny.jsonl"
+    lines = file.read_text()
     changed = {**TREES, "settings": {"n_estimators": 3, "min_data_in_leaf": 5}}
-    run(tmp_path, small_experiments.experiment(base, seeds=[1], variants=[changed]))
-    (line,) = Results(tmp_path / "work/tiny.jsonl").lines()
-    assert line["arguments"] == changed["settings"]
+    with pytest.raises(
+        ModelError, match=r"tiny\.jsonl: .*'trees' with seed 0, 'trees' with seed 1"
+    ):
+        run(tmp_path, small_experiments.experiment(base, seeds=[1], variants=[changed]))
+    assert file.read_text() == lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "features", "message"),
+    [
+        ({"num_leafs": 3}, [], r"lightgbm has no parameters \['num_leafs'\]"),
+        ({}, [{"kind": "multivalued", "name": "genres"}], r"\['genres'\] are such"),
+    ],
+)
+def test_what_trees_cannot_do_is_told_before_anything_is_trained(
+    tmp_path, settings, features, message
+):
+    features = [*small_runs.PLAIN["features"], *features]
+    base = small_experiments.write_base(tmp_path, features=features)
+    trees = {**TREES, "settings": settings}
+    experiment = small_experiments.experiment(
+        base, variants=[{"name": "first", "model": "mmoe", "new_task": "alone"}, trees]
+    )
+    with pytest.raises(SpecError, match=message):
+        run(tmp_path, experiment)
+    assert not (tmp_path / "work").exists()
 
 
 def test_lines_that_an_experiment_still_has_are_kept(tmp_path, base):

@@ -1,6 +1,8 @@
 """Lines of results on disk."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -20,12 +22,17 @@ def test_lines_are_kept_in_order_and_whole(tmp_path):
     assert [path.name for path in results.path.parent.iterdir()] == ["a.jsonl"]
 
 
-def test_lines_that_are_not_wanted_are_dropped(tmp_path):
-    results = Results(tmp_path / "a.jsonl")
-    for digest in "1213":
-        results.add({"digest": digest})
-    results.keep(lambda line: line["digest"] != "2")
-    assert [line["digest"] for line in results.lines()] == ["1", "1", "3"]
+def test_processes_that_add_take_turns(tmp_path):
+    program = (
+        "import sys; from mptrec_tf.experiments.store import Results\n"
+        "for number in range(40): Results('a.jsonl').add({'by': sys.argv[1], 'number': number})"
+    )
+    command = [sys.executable, "-c", program]
+    running = [subprocess.Popen([*command, name], cwd=tmp_path) for name in "pq"]
+    assert [process.wait() for process in running] == [0, 0]
+    lines = Results(tmp_path / "a.jsonl").lines()
+    for name in "pq":
+        assert [line["number"] for line in lines if line["by"] == name] == list(range(40))
 
 
 def test_a_broken_line_is_named(tmp_path):

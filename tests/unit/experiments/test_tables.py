@@ -1,48 +1,16 @@
-"""Numbers of tables against SciPy's and ones computed by hand."""
+"""What tables say of stored results, against figures computed by hand."""
 
-import math
-
-import numpy as np
 import pytest
 import small_experiments
 from scipy import stats
 from small_experiments import line
 
 from mptrec_tf.experiments import tables
-from mptrec_tf.experiments.tables import Lines, estimate, paired_p
+from mptrec_tf.experiments.lines import Lines
 
 A = {0: 0.80, 1: 0.82, 2: 0.81}
 B = {0: 0.79, 1: 0.80, 2: 0.82}
-
-
-def test_estimate():
-    found = estimate(A)
-    assert found.mean == pytest.approx(0.81)
-    assert found.deviation == pytest.approx(0.01)  # sqrt((1 + 1 + 0) / 2) / 100
-    values = list(A.values())
-    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    assert (found.low, found.high) == pytest.approx((low, high))
-
-
-def test_one_seed_has_no_spread():
-    found = estimate({3: 0.5})
-    assert found.mean == 0.5
-    assert all(map(math.isnan, found[2:]))
-    assert tables.spread(found) == "0.5000"
-    assert tables.interval(found) == "-"
-
-
-def test_paired_p():
-    # Differences 0.01, 0.02, -0.01: mean 0.02 / 3, sample variance 7 / 3e4, so t = 0.75593.
-    t = (0.02 / 3) / math.sqrt(7 / 3e4 / 3)
-    assert t == pytest.approx(0.75593, abs=1e-5)
-    assert paired_p(A, B) == pytest.approx(2 * stats.t.sf(t, 2))
-
-
-def test_pairs_are_by_seed():
-    assert paired_p({2: 0.81, 1: 0.82, 0: 0.80, 7: 0.1}, B) == pytest.approx(paired_p(A, B))
-    assert paired_p(A, {0: 0.8}) is None
-    assert paired_p(A, A) == 1.0
+TWO = [{"name": "a", "model": "mptrec"}, {"name": "b", "model": "mptrec"}]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +18,7 @@ def lines():
     """Two ways to the task buy, three seeds."""
     experiment = small_experiments.experiment(
         "base.yaml",
-        variants=[{"name": "a", "model": "mptrec"}, {"name": "b", "model": "mptrec"}],
+        variants=TWO,
         new_tasks=["buy"],
     )
     stored = []
@@ -67,45 +35,103 @@ def lines():
     return Lines(experiment, stored)
 
 
+def cells(table):
+    """The rows of a table, by what each is of."""
+    return {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+
+
 def test_together(lines):
-    table = tables.together_table(lines)
-    assert table.header[:4] == ["variant", "click", "95 % interval", "p"]
-    first, second = table.rows
-    assert first[:2] == ["a (reference)", "0.8100 ± 0.0100"]
-    assert first[3] == "-"
-    assert second[:2] == ["b", "0.8033 ± 0.0153"]
-    assert second[3] == f"{stats.ttest_rel(list(B.values()), list(A.values())).pvalue:.3f}"
-    assert second[6] == "1.000"  # like is the same
-    assert first[-3:] == ["1,000", "2.5", "11.0 ± 1.0"]
+    found = cells(tables.together_table(lines))
+    first, second = found["a (reference)"], found["b"]
+    assert (first["seeds"], first["click"]) == ("3", "0.81000 ± 0.01000")
+    assert first["click: difference"] == "-"
+    assert second["click"] == "0.80333 ± 0.01528"
+    p = stats.ttest_rel(list(B.values()), list(A.values())).pvalue
+    assert second["click: difference"] == f"-0.00667 (p {p:.3f})"
+    assert second["like: difference"] == "+0.00000 (p 1.000)"
+    assert second["mean AUC"] == "0.75167 ± 0.00764"
+    assert list(first.values())[-4:] == ["1,000", "2.5", "0.8", "11.0 ± 1.0"]
 
 
 def test_new_task(lines):
-    table = tables.new_task_table(lines, ("buy",))
-    cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
-    assert cells[0]["change of click"] == "0, every bit"
-    assert cells[0]["parameters trained"] == "250 (20.0%)"
-    assert cells[1]["change of click"] == "-0.0100 ± 0.0000"
-    assert cells[1]["change of like"] == "+0.0200 ± 0.0000"
-    assert cells[1]["MFLOP a row"] == "-"
+    found = cells(tables.new_task_table(lines, ("buy",)))
+    first, second = found["a (reference)"], found["b"]
+    assert first["change of click"] == "0, every bit"
+    assert first["parameters trained"] == "250 (20.0%)"
+    assert second["change of click"] == "-0.01000 ± 0.00000"
+    assert second["change of like"] == "+0.02000 ± 0.00000"
+    assert second["MFLOP to train"] == "-"
+
+
+def test_variants_are_compared_over_the_seeds_that_both_have():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO)
+    areas = {"a": [0.90, 0.91, 0.94, 0.95, 0.96], "b": [0.915, 0.925]}
+    stored = [line(v, seed, {"click": x}) for v, xs in areas.items() for seed, x in enumerate(xs)]
+    stored += [line("gone", 0, {"click": 0.5}), line("a", 77, {"click": 0.1})]
+    lines = Lines(experiment, stored)
+    found = cells(tables.together_table(lines))
+    assert found["a (reference)"]["click"].startswith("0.93200 ± ")
+    assert found["b"]["seeds"] == "2"
+    assert found["b"]["click: difference"].startswith("+0.01500 (p ")
+    assert lines.missing() == {"b": (3, 5)}
+    assert lines.seeds == [0, 1, 2, 3, 4]
+
+
+def test_a_mean_is_of_areas_only():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO)
+    price = {"price": {"rmse": 7.0, "rows": 100}}
+    stored = line("a", 0, {"click": 0.8, "like": 0.7})
+    stored["test"] = stored["test"] | price
+    stored["tasks"] = [*stored["tasks"], "price"]
+    lines = Lines(experiment, [stored])
+    qualities = {quality.name: quality for quality in lines.qualities(lines.old_tasks)}
+    assert qualities["mean AUC"].value(stored) == pytest.approx(0.75)
+    assert (qualities["price"].metric, qualities["price"].sign) == ("RMSE of price", -1)
 
 
 def test_steps(lines):
-    table = tables.steps_table(lines, "a")
-    assert [row[0] for row in table.rows] == ["old tasks", "+ buy"]
-    assert table.rows[0][3] == "-"  # buy has not come yet
-    assert table.rows[1][3] == "0.8100 ± 0.0100"
+    (row, _) = cells(tables.steps_table(lines, "click")).values()
+    assert row["at first"] == row["+ buy"] == "0.81000 ± 0.01000"
+    assert row["change"] == "0, every bit"
+    (_, row) = cells(tables.steps_table(lines, "click")).values()
+    assert row["change"] == "-0.01000 ± 0.00000"
+    (_, row) = cells(tables.steps_table(lines, "buy")).values()
+    assert row["+ buy"] == "0.80333 ± 0.01528"
+    assert row["difference at the end"].startswith("-0.00667 (p ")
+    assert "at first" not in row
+    (row, _) = cells(tables.steps_costs_table(lines)).values()
+    assert row["+ buy"] == "250 (20.0%), 11.0 ± 1.0 s"
+
+
+def test_verdict():
+    experiment = small_experiments.experiment(
+        "base.yaml", variants=[*TWO, {"name": "c", "model": "mmoe"}]
+    )
+    stored = []
+    for seed in range(5):
+        noise = seed % 2 / 1000
+        areas = {"a": 0.8, "b": 0.82 + noise, "c": 0.79 - noise}
+        stored += [line(variant, seed, {"click": area}) for variant, area in areas.items()]
+    lines = Lines(experiment, stored)
+    (click,) = lines.qualities(["click"])
+    assert tables.verdict(lines, (), click) == (
+        "Best AUC of click: b, 0.82040. Against a, with p below 0.05, better: b; worse: c."
+    )
+    one = Lines(experiment, stored[:3])
+    assert tables.verdict(one, (), click) == "Best AUC of click: b, 0.82000."
 
 
 def test_markdown(lines):
     text = tables.new_task_table(lines, ("buy",)).markdown().splitlines()
-    assert text[0].startswith("| variant | buy | 95 % interval | p |")
-    assert text[1].startswith("| --- | ---: |")
+    assert text[0].startswith("| variant | seeds | buy | buy: difference |")
+    assert text[1].startswith("| --- | ---: | ---: |")
     assert len(text) == 4
 
 
-def test_variants_of_the_same_runs_are_shown_once():
-    experiment = small_experiments.experiment(
-        "base.yaml", variants=[{"name": n, "model": "mptrec"} for n in "ab"], new_tasks=["buy"]
-    )
+def test_variants_of_the_same_runs_are_shown_once_also_where_one_has_fewer_seeds():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO, new_tasks=["buy"])
     stored = [line(n, 0, {"click": 0.8}, digest="same") for n in "ab"]
-    assert Lines(experiment, stored).distinct(()) == ["a"]
+    stored.append(line("a", 1, {"click": 0.9}, digest="another seed"))
+    lines = Lines(experiment, stored)
+    assert lines.distinct(()) == {"a and 1 more": "a"}
+    assert cells(tables.together_table(lines))["a and 1 more (reference)"]["seeds"] == "2"

@@ -1,0 +1,192 @@
+"""The stored results of an experiment, to be asked for figures."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mptrec_tf.experiments.config import Experiment
+from mptrec_tf.experiments.statistics import Difference, Estimate, difference, estimate
+from mptrec_tf.experiments.store import Line
+
+Come = tuple[str, ...]
+"""The new tasks that have come so far, in their order."""
+
+Value = Callable[[Line], float | None]
+"""A figure of a line, `None` where it has none."""
+
+NAMES = {"auc": "AUC", "rmse": "RMSE", "accuracy": "accuracy"}
+LOWER_IS_BETTER = ("rmse",)
+
+
+class Quality(NamedTuple):
+    """What variants are compared by.
+
+    Attributes:
+        name: What tables call it.
+        metric: What pictures call it.
+        value: The figure.
+        sign: 1 if higher is better, else -1.
+    """
+
+    name: str
+    metric: str
+    value: Value
+    sign: int
+
+
+class Lines:
+    """The results of an experiment.
+
+    Args:
+        experiment: The experiment.
+        lines: Its lines; those of variants and seeds that it does not have are left out.
+
+    Attributes:
+        variants: Those of its variants that have results, in its order.
+        old_tasks: The tasks that are trained together.
+    """
+
+    def __init__(self, experiment: Experiment, lines: Sequence[Line]) -> None:
+        names = [variant.name for variant in experiment.variants]
+        kept = [x for x in lines if x["variant"] in names and x["seed"] in experiment.seeds]
+        given = {line["variant"] for line in kept}
+        self.experiment = experiment
+        self.variants = [name for name in names if name in given]
+        self._lines = {
+            (line["variant"], tuple(line["new_tasks"]), line["seed"]): line for line in kept
+        }
+        first = next((line for line in kept if not line["new_tasks"]), None)
+        self.old_tasks: list[str] = [] if first is None else list(first["tasks"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of which there are results."""
+        return sorted({seed for _, _, seed in self._lines})
+
+    @property
+    def steps(self) -> list[Come]:
+        """What has come, at each step; at first nothing."""
+        new = self.experiment.new_tasks
+        if self.experiment.one_after_another:
+            return [new[:count] for count in range(len(new) + 1)]
+        return [(), *((task,) for task in new)]
+
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """By variant, how many of its results are missing, and how many it is to have."""
+        found = {}
+        for variant in self.experiment.variants:
+            steps = [()] if variant.is_external else self.steps
+            whole = len(steps) * len(self.experiment.seeds)
+            there = sum(len(self.of(variant.name, come)) for come in steps)
+            if there < whole:
+                found[variant.name] = (whole - there, whole)
+        return found
+
+    def all(self) -> Iterator[Line]:
+        """All lines, by variant, step and seed."""
+        for variant in self.variants:
+            for come in self.steps:
+                yield from self.of(variant, come)
+
+    def of(self, variant: str, come: Come = ()) -> list[Line]:
+        """The lines of a variant after some new tasks, a line for each seed."""
+        return [
+            self._lines[variant, come, seed]
+            for seed in self.seeds
+            if (variant, come, seed) in self._lines
+        ]
+
+    def distinct(self, come: Come) -> dict[str, str]:
+        """The variants that have results, by what to call them; of those that share runs the first.
+
+        Args:
+            come: The new tasks that have come.
+        """
+        groups: list[tuple[list[str], set[str]]] = []
+        for variant in self.variants:
+            digests = {line["digest"] for line in self.of(variant, come)}
+            if not digests:
+                continue
+            for names, known in groups:
+                if known & digests:
+                    names.append(variant)
+                    break
+            else:
+                groups.append(([variant], digests))
+        return {
+            names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more": names[0]
+            for names, _ in groups
+        }
+
+    def quality(self, task: str) -> Quality:
+        """The metric that stands for a task, the first one of the test rows."""
+        metric = next(
+            name for line in self.all() if task in line["test"] for name in line["test"][task]
+        )
+
+        def value(line: Line) -> float | None:
+            return line["test"][task][metric] if task in line["test"] else None
+
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        return Quality(task, f"{NAMES.get(metric, metric)} of {task}", value, sign)
+
+    def qualities(self, tasks: Sequence[str]) -> list[Quality]:
+        """That of each task, and the mean of the AUCs where there are several."""
+        each = [self.quality(task) for task in tasks]
+        areas = [quality for quality in each if quality.metric.startswith("AUC ")]
+        if len(areas) < 2:
+            return each
+
+        def mean(line: Line) -> float | None:
+            values = [quality.value(line) for quality in areas]
+            return None if None in values else float(np.mean([v for v in values if v is not None]))
+
+        return [*each, Quality("mean AUC", "mean AUC", mean, 1)]
+
+    def values(self, variant: str, come: Come, value: Value) -> dict[int, float]:
+        """A figure by seed, of the seeds that have it."""
+        found = {line["seed"]: value(line) for line in self.of(variant, come)}
+        return {seed: number for seed, number in found.items() if number is not None}
+
+    def estimate(self, variant: str, come: Come, value: Value) -> Estimate | None:
+        """A figure over seeds, `None` where no seed has it."""
+        values = self.values(variant, come, value)
+        return estimate(values) if values else None
+
+    def change(self, variant: str, before: Come, after: Come, value: Value) -> Estimate | None:
+        """How a figure differs between two steps, over the seeds that have both."""
+        found = difference(self.values(variant, after, value), self.values(variant, before, value))
+        return None if found is None else found.found
+
+    def identical(self, variant: str, come: Come) -> bool:
+        """Whether the last of the new tasks changed no bit of what others had predicted."""
+        lines = self.of(variant, come)
+        return bool(lines) and all(line["old_tasks_identical"] for line in lines)
+
+    def difference(self, variant: str, come: Come, value: Value) -> Difference | None:
+        """How a figure of a variant differs from the reference's; `None` for the reference."""
+        reference = self.experiment.compared_with
+        if variant == reference:
+            return None
+        return difference(self.values(variant, come, value), self.values(reference, come, value))
+
+
+def seconds(line: Line) -> float | None:
+    """How long a line's training took."""
+    return line["seconds"]
+
+
+def trained_parameters(line: Line) -> float | None:
+    """How many parameters were trained."""
+    return line["trained_parameters"]
+
+
+def training_flops(line: Line) -> float | None:
+    """Floating point operations of a training step, for a row."""
+    return line["flops"] and line["flops"]["train"]
+
+
+def prediction_flops(line: Line) -> float | None:
+    """Floating point operations of predicting all tasks, for a row."""
+    return line["flops"] and line["flops"]["predict"]
