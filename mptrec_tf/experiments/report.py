@@ -24,8 +24,8 @@ GATES = {"mptrec": ["specific", "shared"]}
 HOW_TO_READ = [
     "Figures are of the test rows, scored once, by the weights of the best epoch on validation: "
     "AUC of a binary task (higher is better), RMSE of a regression (lower), accuracy of several "
-    "classes. Mean ± sample standard deviation over seeds; intervals in pictures are the mean's, 95 %, by "
-    "Student's t. They tell what other seeds would give, not what other test rows would.",
+    "classes. Mean ± sample standard deviation over seeds; intervals in pictures are the mean's, "
+    "95 %, by Student's t. They tell what other seeds would give, not what other test rows would.",
     "Difference: to the reference, over the seeds that both have, with the p-value of a paired "
     "t-test; two-sided, not corrected for the number of comparisons.",
     "MFLOP: multiplications and additions of all matrix products for a row, in a training step as "
