@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mptrec_tf.config import Config, ModelConfig, ModuleConfig, TrainingConfig, TunerConfig
+from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import SpecError
 from mptrec_tf.experiments.config import EXTERNAL, Experiment, Variant
 from mptrec_tf.experiments.store import Line
@@ -46,6 +47,7 @@ class Run:
         tuning_seed: Seed of the search for better settings, `None` without one.
         parent: The run whose model the task is added to; `None` for a new model.
         module: Name of what is added to `MPTRec` for the task; `None` for another model.
+        files: A digest of the data files; `None` for a known data set.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class Run:
     tuning_seed: int | None = None
     parent: "Run | None" = None
     module: str | None = None
+    files: str | None = None
 
     @property
     def stage(self) -> Any:
@@ -74,7 +77,10 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this run apart from others, as plain data."""
+        cached = {} if self.parent is None else {"cache_dtype": self.config.stage2.cache_dtype}
+        maybe = {"files": self.files, **cached}
         return {
+            **{name: value for name, value in maybe.items() if value is not None},
             "data": dump(self.config.data),
             "features": dump(self.config.features),
             "tasks": [dump(self.config.spec.task(name)) for name in self.tasks],
@@ -133,12 +139,14 @@ def plan(experiment: Experiment) -> list[Cell]:
 
     Raises:
         SpecError: If the base or a variant does not fit; the message names what is allowed.
+        DataError: If a data file of the base is not there.
     """
     base = Config.from_yaml(experiment.base)
     if base.data.stream:
         raise SpecError(f"{experiment.base}: data.stream: an experiment holds its rows in memory")
+    files = _digest_of_files(base)
     own = [variant for variant in experiment.variants if not variant.is_external]
-    makers = [_runs_of(experiment, base, variant) for variant in own]
+    makers = [_runs_of(experiment, base, variant, files) for variant in own]
     return [cell for seed in experiment.seeds for maker in makers for cell in maker(seed)]
 
 
@@ -159,8 +167,19 @@ def outdated(experiment: Experiment, cells: Sequence[Cell], lines: Iterable[Line
     return found
 
 
+def _digest_of_files(base: Config) -> str | None:
+    if base.data.dataset is not None:
+        return None
+    digest = hashlib.sha256()
+    for part in filter(None, base.data.sources()):
+        for path in expand_paths(part):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def _runs_of(
-    experiment: Experiment, base: Config, variant: Variant
+    experiment: Experiment, base: Config, variant: Variant, files: str | None
 ) -> Callable[[int], Iterator[Cell]]:
     where = f"{experiment.name}: the variant {variant.name!r}"
     old = tuple(experiment.tasks or base.stage1.tasks)
@@ -178,7 +197,7 @@ def _runs_of(
     def runs(seed: int) -> Iterator[Cell]:
         def new(tasks: tuple[str, ...]) -> Run:
             searched = tuning_seed(config.tuner.stage1)
-            return Run(config, variant.model, settings, tasks, seed, searched)
+            return Run(config, variant.model, settings, tasks, seed, searched, files=files)
 
         first = latest = new(old)
         yield Cell(variant.name, (), seed, first)
@@ -199,6 +218,7 @@ def _runs_of(
                     tuning_seed(config.tuner.stage2),
                     latest if experiment.one_after_another else first,
                     module,
+                    files,
                 )
                 latest = run
             yield Cell(variant.name, come, seed, run)

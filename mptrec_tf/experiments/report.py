@@ -1,5 +1,6 @@
 """Stored results as one HTML page that needs no other file, and as Markdown."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mptrec_tf.config import Config, TrainingConfig
-from mptrec_tf.errors import ModelError
+from mptrec_tf.errors import DataError, ModelError
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.experiments import tables
 from mptrec_tf.experiments.config import EXTERNAL, Experiment
@@ -160,13 +161,15 @@ def _facts(lines: Lines, base: Config, stored: Sequence[Line]) -> list[str]:
         _tuning(every, experiment.base),
         f"Made by `mptrec bench run` of the experiment `{experiment.name}`.",
     ]
+    old = 0
     missing = [f"{name} {n} of {whole}" for name, (n, whole) in lines.missing().items()]
     if missing:
         facts.append(f"**Not complete.** Results that are missing: {', '.join(missing)}.")
-    old = outdated(experiment, plan(experiment), stored)
+    with contextlib.suppress(DataError):  # without the data files there is nothing to compare with
+        old = len(outdated(experiment, plan(experiment), stored))
     if old:
         facts.append(
-            f"{len(old)} of {len(stored)} results were made with other settings than the "
+            f"{old} of {len(stored)} results were made with other settings than the "
             "experiment declares, as by `--epochs` or `--no-tuning`."
         )
     packages = {

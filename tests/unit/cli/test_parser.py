@@ -36,6 +36,8 @@ COMMANDS = [
     ["pipeline", "status"],
     ["pipeline", "lineage"],
     ["pipeline", "compile"],
+    ["bench", "run"],
+    ["bench", "report"],
 ]
 RUN = ["pipeline", "run", "--config", __file__, "--output", "out", "--stage"]
 COMPILE = ["pipeline", "compile", "--config", __file__, "--output", "p.json", "--stage"]

@@ -2,7 +2,9 @@
 
 import pytest
 import small_experiments
+import small_runs
 
+from mptrec_tf.errors import DataError
 from mptrec_tf.experiments.plan import plan
 
 SEEDS = {"seeds": [0, 1]}
@@ -90,7 +92,26 @@ def test_digest_knows_what_matters(base, tmp_path):
     assert digest(epochs=1) != run.digest
     assert digest(tasks=["like", "click"]) != run.digest
     elsewhere = small_experiments.write_base(tmp_path)
-    assert digest(base=elsewhere) != run.digest  # other files
+    before = digest(base=elsewhere)
+    assert before != run.digest  # other files
+    with (tmp_path / "synthetic-test.csv").open("a") as file:
+        file.write("30,1.5,Oslo,free,1,0,1\n")
+    assert digest(base=elsewhere) != before  # the same files with other rows
+    (tmp_path / "synthetic-test.csv").unlink()
+    with pytest.raises(DataError, match=r"synthetic-test\.csv: no such file"):
+        digest(base=elsewhere)
+
+
+def test_digest_of_an_added_task_knows_the_precision_of_the_cache(tmp_path):
+    plain = small_runs.PLAIN["stage2"]
+    digests = []
+    for stage2 in (plain, {**plain, "cache_dtype": "float16"}):
+        base = small_experiments.write_base(tmp_path, stage2=stage2)
+        runs = cells(base, mptrec("a"), new_tasks=["buy"], seeds=[0])
+        digests.append((runs["a", (), 0].digest, runs["a", ("buy",), 0].digest))
+    (first, added), (again, other) = digests
+    assert first == again
+    assert added != other
 
 
 def test_a_variant_is_tuned_in_what_it_has(base):
