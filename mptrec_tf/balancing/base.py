@@ -20,7 +20,7 @@ class Balancing(keras.layers.Layer):
     model, and are no part of `model.weights`: the model's optimizer does not train them.
 
     A task whose loss is 0 in a batch, for want of labels, is absent from that step: it must neither
-    lose nor gain by it.
+    lose nor gain by it. `descend` sees to that for a state with a number for each task.
 
     Args:
         **kwargs: `name`.
@@ -135,3 +135,31 @@ class Balancing(keras.layers.Layer):
         if self.shared_only:
             total = gradients.added_to(total, factors - self.loss_weights)
         return total
+
+
+def descend(
+    optimizer: keras.optimizers.Optimizer, weights: keras.Variable, slopes: Any, present: Any
+) -> None:
+    """A step of the tasks that are present; of the others, nothing moves.
+
+    An optimizer with moments would move a task without a slope too, by what is left of them.
+
+    Args:
+        optimizer: Built for these weights alone.
+        weights: A number for each task, (K,).
+        slopes: What to descend on, float (K,); those of absent tasks are no matter.
+        present: Which tasks are present, bool (K,).
+
+    Example:
+
+    >>> sizes, adam = keras.Variable([1.0, 1.0]), keras.optimizers.Adam(0.1)
+    >>> adam.build([sizes])
+    >>> descend(adam, sizes, np.float32([1, 1]), np.array([True, False]))
+    >>> sizes.numpy().round(3)
+    array([0.9, 1. ], dtype=float32)
+    """
+    slots = [slot for slot in optimizer.variables if slot.shape == weights.shape]
+    kept = [(variable, tf.convert_to_tensor(variable)) for variable in (weights, *slots)]
+    optimizer.apply([slopes], [weights])
+    for variable, old in kept:
+        variable.assign(ops.where(present, tf.convert_to_tensor(variable), old))

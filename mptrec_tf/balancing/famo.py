@@ -6,9 +6,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.balancing.base import Balancing
+from mptrec_tf.balancing.base import Balancing, descend
 
 SMALL = 1e-8
+NOTHING = -1e9
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
@@ -62,12 +63,17 @@ class FAMO(Balancing):
 
     def look_back(self, before: Any, after: Any) -> None:
         """See `Balancing.look_back`."""
+        present = before > 0
         logits = tf.convert_to_tensor(self.logits)
         fell = ops.log(before + SMALL) - ops.log(after + SMALL)
-        fell = ops.where((before > 0) & (after > 0), fell, 0.0)
-        even = ops.softmax(logits)
+        fell = ops.where(present & (after > 0), fell, 0.0)
+        even = ops.softmax(ops.where(present, logits, NOTHING))
         slopes = even * (fell - ops.sum(even * fell))
-        self.optimizer.apply([slopes + self.decay * logits], [self.logits])
+        descend(self.optimizer, self.logits, slopes + self.decay * logits, present)
+        # In a softmax the absent would lose what the present gain together.
+        moved = tf.convert_to_tensor(self.logits)
+        gain = _together(moved, present) - _together(logits, present)
+        self.logits.assign(moved - ops.where(present & ~ops.all(present), gain, 0.0))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -75,3 +81,7 @@ class FAMO(Balancing):
             "learning_rate": self.learning_rate,
             "decay": self.decay,
         }
+
+
+def _together(logits: Any, present: Any) -> Any:
+    return ops.logsumexp(ops.where(present, logits, NOTHING))

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.balancing.base import Balancing
+from mptrec_tf.balancing.base import Balancing, descend
 
 LOWEST = 1e-3
 
@@ -73,10 +73,14 @@ class GradNorm(Balancing):
         rates = left / _mean(left, present)
         sizes = weights * norms
         targets = _mean(sizes, present) * rates**self.alpha
-        slopes = ops.where(present, ops.sign(sizes - targets) * norms, 0.0)
-        self.optimizer.apply([slopes], [self.task_weights])
+        slopes = ops.sign(sizes - targets) * norms
+        descend(self.optimizer, self.task_weights, slopes, present)
         moved = ops.maximum(tf.convert_to_tensor(self.task_weights), LOWEST)
-        self.task_weights.assign(moved * moved.shape[0] / ops.sum(moved))
+        # What the absent have of the sum K stays theirs.
+        theirs = ops.sum(ops.where(present, 0.0, weights))
+        sum_moved = ops.maximum(ops.sum(ops.where(present, moved, 0.0)), LOWEST)
+        moved = moved * (moved.shape[0] - theirs) / sum_moved
+        self.task_weights.assign(ops.where(present, moved, weights))
         return self.loss_weights * weights
 
     def get_config(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.balancing.base import Balancing
+from mptrec_tf.balancing.base import Balancing, descend
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
@@ -48,8 +48,8 @@ class Uncertainty(Balancing):
     def factors(self, losses: Any, gradients: Any = None) -> Any:
         """See `Balancing.factors`."""
         precisions = ops.exp(-tf.convert_to_tensor(self.log_variances))
-        slopes = ops.where(losses > 0, 1.0 - precisions * losses, 0.0)
-        self.optimizer.apply([slopes], [self.log_variances])
+        slopes = 1.0 - precisions * losses
+        descend(self.optimizer, self.log_variances, slopes, losses > 0)
         return self.loss_weights * precisions
 
     def get_config(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from mptrec_tf.balancing import FAMO
 
@@ -67,3 +68,40 @@ def test_a_task_without_labels_neither_counts_nor_learns():
     np.testing.assert_array_equal(balancing.factors(np.float32([0, 0])), [0, 0])
     balancing.look_back(np.float32([0.5, 0]), np.float32([0.5, 0]))
     np.testing.assert_array_equal(balancing.logits, [0, 0])
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_task_without_labels_gains_nothing_while_the_other_falls(absent):
+    balancing = begun()
+    before, after = np.full((2, 2), [[0.5], [0.4]], np.float32)
+    before[absent] = after[absent] = 0
+    for _ in range(5):
+        balancing.look_back(before, after)
+    np.testing.assert_array_equal(balancing.logits, [0, 0])
+
+
+def test_a_task_that_was_there_before_keeps_its_share_of_the_softmax(numpy_adam):
+    balancing, adam = begun((1.0, 1.0, 1.0), learning_rate=0.1, decay=0.05), numpy_adam(0.1, 3)
+    before = np.float32([0.5, 0.8, 1.0])
+    after = np.float32([0.3, 0.79, 0.9])
+    xi, kept = np.zeros(3), None
+    for there in [1] * 4 + [0] * 6 + [1] * 3:
+        present = np.array([True, True, there == 1])
+        balancing.look_back(before * present, after * present)
+
+        z = np.exp(xi) * present / np.exp(xi[present]).sum()
+        fell = np.where(present, np.log(before) - np.log(after), 0)
+        jacobian = np.diag(z) - np.outer(z, z)
+        moved = adam(xi, jacobian @ fell + 0.05 * xi, present)
+        if not there:
+            moved[:2] += np.log(np.exp(xi[:2]).sum() / np.exp(moved[:2]).sum())
+        xi = moved
+        logits = balancing.logits.numpy()
+        np.testing.assert_allclose(logits, xi, rtol=1e-3)
+        share = np.exp(logits[2]) / np.exp(logits).sum()
+        if there:
+            kept = logits[2], share
+        else:
+            assert logits[2] == kept[0]
+            assert share == pytest.approx(kept[1], rel=1e-5)
+    assert xi[0] < xi[1] - 0.5, "the tasks that are there go on"

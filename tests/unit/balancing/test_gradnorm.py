@@ -108,3 +108,35 @@ def test_an_overflow_leaves_the_weights_as_they_are(gradients_of):
     (found,) = gradients_of(balancing, losses, [weight], scale=1e30)
     assert not np.isfinite(found).any()
     np.testing.assert_array_equal(balancing.task_weights, [1, 1])
+
+
+def test_a_task_that_was_there_before_keeps_its_weight(gradients_of, numpy_adam):
+    weight = keras.Variable([0.0, 0.0])
+    pulls = np.float32([[3, 4], [0.6, -0.8], [1.2, 1.6]])
+    norms = np.array([5.0, 1.0, 2.0])
+    balancing = begun([weight], (1.0, 1.0, 1.0), learning_rate=0.05)
+    adam, expected, kept = numpy_adam(0.05, 3), np.ones(3), None
+    for there in [1] * 4 + [0] * 6 + [1] * 3:
+        present = np.array([True, True, there == 1])
+        levels = np.float32([4, 1, 2]) * present
+
+        def losses(levels=levels):
+            return [
+                tf.reduce_sum(weight * pull) * (level > 0) + level
+                for pull, level in zip(pulls, levels, strict=True)
+            ]
+
+        gradients_of(balancing, losses, [weight])
+        # Of no task is less left than of the others, so all gradients shall be of one size.
+        sizes = expected * norms
+        moved = adam(expected, np.sign(sizes - sizes[present].mean()) * norms, present)
+        moved[present] *= expected[present].sum() / moved[present].sum()
+        expected = moved
+        weights = balancing.task_weights.numpy()
+        np.testing.assert_allclose(weights, expected, rtol=1e-4)
+        if there:
+            kept = weights
+        else:
+            assert weights[2] == kept[2] != 1
+            assert weights[:2].sum() == pytest.approx(kept[:2].sum(), rel=1e-6)
+            assert weights[1] > kept[1], "the tasks that are there go on"

@@ -55,3 +55,16 @@ def test_a_task_without_labels_keeps_its_uncertainty():
     first, second = balancing.log_variances.numpy()
     assert first > 0
     assert second == 0
+
+
+def test_a_task_that_was_there_before_keeps_its_uncertainty_too(numpy_adam):
+    balancing, adam = begun(learning_rate=0.05), numpy_adam(0.05, 2)
+    expected, kept = np.zeros(2), None
+    for losses in np.float32([[3, 2]] * 4 + [[2, 0]] * 5 + [[3, 0.5]] * 3):
+        balancing.factors(losses)
+        expected = adam(expected, 1 - np.exp(-expected) * losses, losses > 0)
+        np.testing.assert_allclose(balancing.log_variances, expected, rtol=1e-4)
+        if losses[1] == 2:
+            kept = balancing.log_variances.numpy()[1]
+        elif losses[1] == 0:
+            assert balancing.log_variances.numpy()[1] == kept > 0.1
