@@ -74,6 +74,8 @@ class GradNorm(Balancing):
         sizes = weights * norms
         targets = _mean(sizes, present) * rates**self.alpha
         slopes = ops.sign(sizes - targets) * norms
+        # Of a step that overflows and is not taken there are no norms, and nothing to learn.
+        present = present & ops.any(norms > 0)
         descend(self.optimizer, self.task_weights, slopes, present)
         moved = ops.maximum(tf.convert_to_tensor(self.task_weights), LOWEST)
         # What the absent have of the sum K stays theirs.

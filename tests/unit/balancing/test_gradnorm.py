@@ -102,12 +102,20 @@ def test_an_overflow_leaves_the_weights_as_they_are(gradients_of):
     weight = keras.Variable([1.0, 1.0])
     balancing = begun([weight])
 
-    def losses():
-        return [tf.reduce_sum(weight * pull) * 1e30 for pull in PULLS]
+    def losses(size=1e30):
+        return [size * (tf.reduce_sum(weight * pull) + 1) for pull in PULLS]
 
-    (found,) = gradients_of(balancing, losses, [weight], scale=1e30)
-    assert not np.isfinite(found).any()
-    np.testing.assert_array_equal(balancing.task_weights, [1, 1])
+    def overflow():
+        (found,) = gradients_of(balancing, losses, [weight], scale=1e30)
+        assert not np.isfinite(found).any()
+        return balancing.task_weights.numpy()
+
+    np.testing.assert_array_equal(overflow(), [1, 1])
+    for _ in range(3):
+        gradients_of(balancing, lambda: losses(1.0), [weight])
+    learned = balancing.task_weights.numpy()
+    assert (learned != 1).all()
+    np.testing.assert_array_equal(overflow(), learned)
 
 
 def test_a_task_that_was_there_before_keeps_its_weight(gradients_of, numpy_adam):
