@@ -1,5 +1,7 @@
 """What every way of balancing tasks shares."""
 
+import math
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -163,3 +165,20 @@ def descend(
     optimizer.apply([slopes], [weights])
     for variable, old in kept:
         variable.assign(ops.where(present, tf.convert_to_tensor(variable), old))
+
+
+def require_number(name: str, value: Any, *, zero: bool = False) -> None:
+    """Refuses what is no finite number above 0.
+
+    Args:
+        name: What the argument is called.
+        value: What was given.
+        zero: Whether 0 will do. Defaults to `False`.
+
+    Raises:
+        ValueError: Names the argument and the value.
+    """
+    if isinstance(value, numbers.Real) and 0 <= value < math.inf and (zero or value > 0):
+        return
+    expected = "a finite number, 0 or more" if zero else "a finite number above 0"
+    raise ValueError(f"{name} must be {expected}. Received: {value!r}")

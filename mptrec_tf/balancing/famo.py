@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.balancing.base import Balancing, descend
+from mptrec_tf.balancing.base import Balancing, descend, require_number
 
 SMALL = 1e-8
 NOTHING = -1e9
@@ -30,6 +30,9 @@ class FAMO(Balancing):
         decay: `gamma`. Defaults to 1e-3, as published.
         **kwargs: `name`.
 
+    Raises:
+        ValueError: If `learning_rate` is no finite number above 0, or `decay` none from 0 on.
+
     Example:
 
     ```python
@@ -44,6 +47,8 @@ class FAMO(Balancing):
 
     def __init__(self, learning_rate: float = 0.025, decay: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_number("learning_rate", learning_rate)
+        require_number("decay", decay, zero=True)
         self.learning_rate = learning_rate
         self.decay = decay
 

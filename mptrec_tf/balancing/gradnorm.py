@@ -1,12 +1,13 @@
 """Task weights that give the tasks gradients of one size."""
 
+import re
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.balancing.base import Balancing, descend
+from mptrec_tf.balancing.base import Balancing, descend, require_number
 
 LOWEST = 1e-3
 
@@ -32,6 +33,10 @@ class GradNorm(Balancing):
             gradients count. Defaults to `""`: all.
         **kwargs: `name`.
 
+    Raises:
+        ValueError: If `learning_rate` is no finite number above 0, `alpha` none from 0 on, or
+            `weights` no regular expression.
+
     Example:
 
     ```python
@@ -48,6 +53,14 @@ class GradNorm(Balancing):
         self, alpha: float = 1.5, learning_rate: float = 0.025, weights: str = "", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        require_number("alpha", alpha, zero=True)
+        require_number("learning_rate", learning_rate)
+        try:
+            re.compile(weights)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"weights must be a regular expression: {error}. Received: {weights!r}"
+            ) from error
         self.alpha = alpha
         self.learning_rate = learning_rate
         self.paths = weights

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.balancing.base import Balancing, descend
+from mptrec_tf.balancing.base import Balancing, descend, require_number
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
@@ -24,6 +24,9 @@ class Uncertainty(Balancing):
         learning_rate: Rate of Adam for the `s_k`. Defaults to 0.01.
         **kwargs: `name`.
 
+    Raises:
+        ValueError: If `learning_rate` is no finite number above 0.
+
     Example:
 
     ```python
@@ -36,6 +39,7 @@ class Uncertainty(Balancing):
 
     def __init__(self, learning_rate: float = 0.01, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_number("learning_rate", learning_rate)
         self.learning_rate = learning_rate
 
     def build(self, num_tasks: int) -> None:
