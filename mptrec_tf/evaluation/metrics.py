@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from mptrec_tf.data import read_chunks
 from mptrec_tf.data.labels import require_labels
 from mptrec_tf.data.readers import Source, describe
-from mptrec_tf.errors import DataError
+from mptrec_tf.errors import DataError, ModelError
 from mptrec_tf.evaluation.batches import encoded_batches, graph, read_columns
 from mptrec_tf.evaluation.calibration import Reliability, reliability
 from mptrec_tf.evaluation.grouped import grouped_auc
@@ -97,7 +97,8 @@ def evaluate(
     Args:
         model: The model.
         source: Rows with the features and labels: a frame, a dict of columns, or files.
-        tasks: The tasks to score. Defaults to `None`: the model's whose columns the data have.
+        tasks: The tasks to score; label, rule, mask and weight need not be those of the model's
+            task of that name. Defaults to `None`: the model's whose columns the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
         group: Column, such as that of the user, within whose values the AUC of binary tasks is
             taken too, see `grouped_auc`. Defaults to `None`.
@@ -116,7 +117,7 @@ def evaluate(
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
-        ModelError: If the model has no such task.
+        ModelError: If the model has no such task, or one of another kind or other classes.
 
     Example:
 
@@ -141,7 +142,8 @@ def score(
     Args:
         model: The model.
         source: Rows with the features and labels: a frame, a dict of columns, or files.
-        tasks: The tasks to score. Defaults to `None`: the model's whose columns the data have.
+        tasks: The tasks to score; label, rule, mask and weight need not be those of the model's
+            task of that name. Defaults to `None`: the model's whose columns the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
 
     Returns:
@@ -149,10 +151,12 @@ def score(
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
-        ModelError: If the model has no such task.
+        ModelError: If the model has no such task, or one of another kind or other classes.
     """
     tasks = _tasks_in(source, model.tasks) if tasks is None else tuple(tasks)
-    names = [model.task(task.name).name for task in tasks]
+    for task in tasks:
+        _require_same_outputs(task, model.task(task.name))
+    names = [task.name for task in tasks]
     predict: Callable[[Any], Any] | None = None
     parts = []
     for inputs, labels, weights in encoded_batches(model.encoder, source, tasks, batch_size):
@@ -167,6 +171,19 @@ def score(
         task.name: Scored(task, labels[task.name], predictions[task.name], weights.get(task.name))
         for task in tasks
     }
+
+
+def _require_same_outputs(task: Task, own: Task) -> None:
+    if (task.kind, task.classes) != (own.kind, own.classes):
+        raise ModelError(
+            f"the task {task.name!r} was given as {_outputs(task)}, and the model's is "
+            f"{_outputs(own)}; only label, rule, mask and weight may differ"
+        )
+
+
+def _outputs(task: Task) -> str:
+    classes = "" if task.classes is None else f" with the classes {list(task.classes)}"
+    return task.kind + classes
 
 
 def _tasks_in(source: Source, tasks: Sequence[Task]) -> tuple[Task, ...]:

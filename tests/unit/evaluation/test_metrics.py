@@ -82,6 +82,18 @@ def test_an_unknown_task_and_a_task_without_a_label_are_refused(model, rows):
         evaluate(model, rows.assign(click=np.nan))
 
 
+def test_a_task_that_contradicts_the_models_is_refused(model, rows):
+    classes = {"kind": "multiclass", "classes": ("w", "v", "u")}
+    with pytest.raises(ModelError, match=r"'kind'.*\['w', 'v', 'u'\].*\['u', 'v', 'w'\]"):
+        evaluate(model, rows, [Task("kind", "kind", **classes)])
+    with pytest.raises(ModelError, match=r"'click' was given as regression.* model's is binary;"):
+        score(model, rows, [Task("click", "click", kind="regression")])
+    # The label may come by another rule, under another mask.
+    found = score(model, rows, [Task("click", "age", above=40, mask="has_price")])["click"]
+    expected = np.where(rows["has_price"] == 1, rows["age"] > 40, np.nan)
+    np.testing.assert_array_equal(found.labels, expected)
+
+
 def test_scores_keep_the_rows_without_a_label_in_their_place(model, rows, predictions):
     scored = score(model, rows)["click"]
     np.testing.assert_array_equal(scored.labels, rows["click"])
