@@ -1,8 +1,11 @@
 """Whether predicted probabilities are those that come true."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
+
+from mptrec_tf.evaluation.rows import binary_rows
 
 BINS = 15
 
@@ -22,7 +25,12 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error: mean of `|observed - predicted|` over the rows."""
+        """The expected calibration error: mean of `|observed - predicted|` over the rows.
+
+        NaN where there is no bin.
+        """
+        if not len(self.weights):
+            return float("nan")
         return float(np.average(np.abs(self.observed - self.predicted), weights=self.weights))
 
 
@@ -35,14 +43,18 @@ def reliability(
     """Compares predictions with labels, in bins of equally many rows.
 
     Bins of equal width, as in the paper, would put nearly all rows of a rare event into the first
-    one. Rows of one prediction share a bin, so there may be fewer bins than asked for. A row that
-    weighs 2 is as two rows.
+    one. Rows of one prediction share a bin, so there may be fewer bins than asked for, and none
+    where no row weighs anything. A row that weighs 2 is as two rows.
 
     Args:
         labels: 0 and 1, (rows,).
         predictions: Probabilities, (rows,).
-        weights: Weights of the rows, (rows,). Defaults to `None`, equal ones.
-        bins: Most bins. Defaults to 15.
+        weights: Weights of the rows, 0 or more, (rows,). Defaults to `None`, equal ones.
+        bins: Most bins, 1 or more. Defaults to 15.
+
+    Raises:
+        DataError: If the rows are of different lengths, or hold other values; names the argument.
+        ValueError: If `bins` is not 1 or more.
 
     Example:
 
@@ -52,16 +64,20 @@ def reliability(
     Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599,
     section 2; bins of equally many rows: Nguyen and O'Connor, EMNLP 2015, arXiv:1508.05154.
     """
-    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
-    values, which = np.unique(np.asarray(predictions, np.float64), return_inverse=True)
+    if not isinstance(bins, numbers.Integral) or bins < 1:
+        raise ValueError(f"bins must be a whole number, 1 or more. Received: {bins!r}")
+    labels, predictions, weights = binary_rows(labels, predictions, weights)
+    if not weights.any():
+        return Reliability(*np.zeros((3, 0)))
+    values, which = np.unique(predictions, return_inverse=True)
     sums, positives = (
-        np.bincount(which, part, len(values)) for part in (weights, weights * np.asarray(labels))
+        np.bincount(which, part, len(values)) for part in (weights, weights * labels)
     )
     middles = np.cumsum(sums) - sums / 2
-    numbers = np.floor(middles / sums.sum() * bins).astype(int)
-    totals = np.bincount(numbers, sums)
+    places = np.floor(middles / sums.sum() * bins).astype(int)
+    totals = np.bincount(places, sums)
     used = totals > 0
     predicted, observed = (
-        np.bincount(numbers, part)[used] / totals[used] for part in (sums * values, positives)
+        np.bincount(places, part)[used] / totals[used] for part in (sums * values, positives)
     )
     return Reliability(predicted, observed, totals[used])

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mptrec_tf.evaluation.rows import binary_rows
+
 
 class GroupedAUC(NamedTuple):
     """The AUC within groups.
@@ -29,13 +31,17 @@ def grouped_auc(
     """How well rows are ordered within each group, where the order between groups is no matter.
 
     Each group's AUC is exact, with ties counted half; a group counts by its number of rows, or by
-    their weight. Takes one sort, whatever the number of groups.
+    their weight. Takes one sort, whatever the number of groups. Rows that weigh nothing are as if
+    they were not there.
 
     Args:
         labels: 0 and 1, (rows,).
-        predictions: Scores, (rows,).
+        predictions: Scores, finite, (rows,).
         groups: What a row's group is called, (rows,).
-        weights: Weights of the rows, (rows,). Defaults to `None`, equal ones.
+        weights: Weights of the rows, 0 or more, (rows,). Defaults to `None`, equal ones.
+
+    Raises:
+        DataError: If these are of different lengths, or hold other values; names the argument.
 
     Example:
 
@@ -45,13 +51,15 @@ def grouped_auc(
     Reference: Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018,
     arXiv:1706.06978, section 6.2, with rows in place of impressions.
     """
-    codes, _ = pd.factorize(groups, use_na_sentinel=False)
-    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    labels, predictions, weights = binary_rows(labels, predictions, weights, groups=groups)
     counted = weights > 0
-    codes, scores = codes[counted], np.asarray(predictions, np.float64)[counted]
+    if not counted.any():
+        return GroupedAUC(float("nan"), 0, 0)
+    codes, _ = pd.factorize(groups, use_na_sentinel=False)
+    codes, scores = codes[counted], predictions[counted]
     order = np.lexsort((scores, codes))
     codes, scores = codes[order], scores[order]
-    positive = (weights * np.asarray(labels, np.float64))[counted][order]
+    positive = (weights * labels)[counted][order]
     negative = weights[counted][order] - positive
 
     # Rows of one group and one score are a tie; each is as good as half below the other.

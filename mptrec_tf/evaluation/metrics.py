@@ -39,12 +39,12 @@ class Scored(NamedTuple):
         Args:
             groups: What each row's group is called, (rows,), for the grouped AUC of a binary task.
                 Defaults to `None`: without it.
+
+        Raises:
+            DataError: If no row has a label, or those that have one all weigh 0.
         """
-        known = ~np.isnan(self.labels)
+        known, weights = self._labelled()
         labels, predictions = self.labels[known], self.predictions[known]
-        weights = np.ones(len(labels)) if self.weights is None else self.weights[known]
-        if not weights.any():
-            raise DataError(f"the weights of the task {self.task.name!r} are all 0")
         if self.task.kind == "regression":
             errors = predictions.astype(np.float64) - labels
             return {
@@ -76,10 +76,30 @@ class Scored(NamedTuple):
         return {**found, "grouped_auc": area, "groups": inside, "groups_left_out": left_out}
 
     def reliability(self) -> Reliability:
-        """What was predicted and what came true, of a binary task."""
-        known = ~np.isnan(self.labels)
-        weights = None if self.weights is None else self.weights[known]
+        """What was predicted and what came true, of a binary task.
+
+        Raises:
+            DataError: If the task is not binary, no row has a label, or those that have one all
+                weigh 0.
+        """
+        if self.task.kind != "binary":
+            raise DataError(
+                f"reliability is of binary tasks, and {self.task.name!r} is {self.task.kind}"
+            )
+        known, weights = self._labelled()
         return reliability(self.labels[known], self.predictions[known], weights)
+
+    def _labelled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows have a label, and what these weigh."""
+        known = ~np.isnan(self.labels)
+        if not known.any():
+            raise DataError(f"no row has a label of the task {self.task.name!r}")
+        weights = np.ones(len(known)) if self.weights is None else self.weights
+        if not weights[known].any():
+            raise DataError(
+                f"the weights of the task {self.task.name!r} are all 0, of the rows with a label"
+            )
+        return known, weights[known]
 
 
 def evaluate(
