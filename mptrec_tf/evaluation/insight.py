@@ -89,6 +89,7 @@ def _weights_of(model: MPTRec) -> Callable[[Any], Any]:
             task: tf.broadcast_to(weights, (rows, len(model.stage1_tasks)))
             for task, weights in model.prompt_weights(inputs).items()
         }
-        return model.gate_weights(inputs), prompts
+        weights = (model.gate_weights(inputs), prompts)
+        return tf.nest.map_structure(lambda part: tf.cast(part, tf.float32), weights)
 
     return compute

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from mptrec_tf import Task, load_model, make_dataset, save_model
+from mptrec_tf import (
+    CategoricalFeature,
+    FeatureEncoder,
+    MPTRec,
+    NumericFeature,
+    Task,
+    load_model,
+    make_dataset,
+    save_model,
+)
 from mptrec_tf.evaluation import weights_in_use
 from mptrec_tf.evaluation.insight import histogram
 
@@ -29,6 +38,25 @@ def test_weights_of_all_rows_are_those_of_the_model(tuned, rows):
         expected = tuned.prompt_weights(inputs)["buy"][:, k]
         np.testing.assert_allclose(found.prompts["buy"][task.name], expected, rtol=1e-5)
         np.testing.assert_allclose(found.prompts["buy_again"][task.name], np.full(301, 1 / 3))
+
+
+def test_weights_are_float32_under_a_policy_of_half_precision(rows):
+    tasks = [Task("click", "click"), Task("above_40", "buy")]
+    encoder = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")]).adapt(rows)
+    sizes = {"embedding_dim": 2, "expert_units": (8, 4), "tower_units": (4,)}
+    model = MPTRec(encoder, tasks, dtype="mixed_bfloat16", **sizes)
+    model.compile("adam", jit_compile=False)
+    model.fit(make_dataset(rows, encoder, tasks), verbose=0)
+    model.add_task(BUY)
+    inputs = encoder.encode(rows)
+    gates = model.gate_weights(inputs)["click"]
+    assert gates.dtype == "bfloat16"
+    found = weights_in_use(model, rows)
+    prompts = found.prompts["buy"]
+    assert {w.dtype for w in (*found.gates.values(), *prompts.values())} == {np.dtype(np.float32)}
+    # The graph may fuse what eager mode rounds to the 8 bits of bfloat16 in between.
+    np.testing.assert_allclose(found.gates["click"], np.float32(gates)[:, 0], rtol=2**-6)
+    np.testing.assert_allclose(prompts["click"] + prompts["above_40"], 1, rtol=2**-6)
 
 
 def test_a_histogram_counts_every_value_between_its_edges():
