@@ -17,6 +17,9 @@ from mptrec_tf.evaluation.grouped import grouped_auc
 from mptrec_tf.models import MPTRec
 from mptrec_tf.spec import Task
 
+ROUNDING = 1e-4
+"""How far the float32 probabilities of many classes may sum up beside 1."""
+
 
 class Scored(NamedTuple):
     """One task's labels and predictions, row by row.
@@ -53,7 +56,8 @@ class Scored(NamedTuple):
                 "rows": len(labels),
             }
         classes = np.arange(max(self.task.num_outputs, 2))
-        loss = float(log_loss(labels, predictions, sample_weight=weights, labels=classes))
+        probabilities = _in_float64(predictions)
+        loss = float(log_loss(labels, probabilities, sample_weight=weights, labels=classes))
         if self.task.kind == "multiclass":
             chosen = predictions.argmax(axis=-1)
             accuracy = float(accuracy_score(labels, chosen, sample_weight=weights))
@@ -191,6 +195,16 @@ def score(
         task.name: Scored(task, labels[task.name], predictions[task.name], weights.get(task.name))
         for task in tasks
     }
+
+
+def _in_float64(probabilities: np.ndarray) -> np.ndarray:
+    """For scikit-learn, which cuts off what is below the epsilon of the precision."""
+    wide = probabilities.astype(np.float64)
+    if wide.ndim == 1:
+        return wide
+    # It also warns of classes whose sum is not 1, which in float64 float32 never is to the bit.
+    sums = wide.sum(axis=-1, keepdims=True)
+    return wide / np.where(np.abs(sums - 1) < ROUNDING, sums, 1)
 
 
 def _require_same_outputs(task: Task, own: Task) -> None:

@@ -121,6 +121,32 @@ def test_a_class_whose_rows_weigh_nothing_is_not_there():
         weighted._replace(weights=np.zeros(3)).metrics()
 
 
+def test_the_log_loss_of_float32_sees_what_is_below_its_epsilon():
+    labels, predictions = np.float32([1, 0]), np.float32([1e-12, 1e-12])
+    found = Scored(Task("click", "click"), labels, predictions).metrics()
+    assert found["log_loss"] == pytest.approx(12 * np.log(10) / 2, rel=1e-6)
+
+    task = Task("kind", "kind", kind="multiclass", classes=tuple("abc"))
+    predictions = np.float32([[1e-12, 0.5, 0.5], [0.25, 0.5, 0.25]])
+    found = Scored(task, np.float32([0, 1]), predictions).metrics()
+    assert found["log_loss"] == pytest.approx((12 * np.log(10) + np.log(2)) / 2, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_float32_probabilities_are_not_warned_of():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (500, 40)).astype(np.float32)
+    predictions = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.abs(predictions.sum(axis=1, dtype=np.float64) - 1).max() > 3e-8
+    labels = rng.integers(0, 40, 500)
+    task = Task("kind", "kind", kind="multiclass", classes=tuple(map(str, range(40))))
+    expected = -np.log(predictions[np.arange(500), labels].astype(np.float64)).mean()
+    found = Scored(task, labels.astype(np.float32), predictions).metrics()
+    assert found["log_loss"] == pytest.approx(expected, rel=1e-7)
+    with pytest.warns(UserWarning, match="do not sum to one"):
+        Scored(task, labels.astype(np.float32), predictions / 2).metrics()
+
+
 def test_a_multiclass_task_need_not_show_every_class():
     task = Task("kind", "kind", kind="multiclass", classes=("u", "v", "w"))
     predictions = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
