@@ -178,7 +178,7 @@ def require_number(name: str, value: Any, *, zero: bool = False) -> None:
     Raises:
         ValueError: Names the argument and the value.
     """
-    if isinstance(value, numbers.Real) and 0 <= value < math.inf and (zero or value > 0):
+    if isinstance(value, numbers.Real) and 0 <= float(value) < math.inf and (zero or value != 0):
         return
     expected = "a finite number, 0 or more" if zero else "a finite number above 0"
     raise ValueError(f"{name} must be {expected}. Received: {value!r}")
