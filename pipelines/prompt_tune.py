@@ -54,7 +54,7 @@ def create_pipeline(
     graph = nodes.imported("BaseTransformGraph", base.transform_graph, types.TransformGraph)
     schema = nodes.imported("BaseSchema", base.schema, types.Schema)
     base_statistics = nodes.imported("BaseStatistics", base.statistics, types.ExampleStatistics)
-    examples = ingest(config, sources, tasks, span=span)
+    examples = ingest(config, sources, tasks, span=span, trained=[task])
     statistics = nodes.statistics(examples.outputs["examples"])
     validator, valid = nodes.validation(
         config,

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.data.encoding import FeatureEncoder
-from mptrec_tf.data.labels import encode_labels, require_labels
+from mptrec_tf.data.labels import RuleCounts, encode_labels, require_labels
 from mptrec_tf.data.readers import CHUNK_ROWS, Source, describe, read_chunks
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.data_spec import check_labels_are_not_features
@@ -58,7 +58,9 @@ def make_dataset(
 
     Returns:
         A dataset. `x` is a dict as `FeatureEncoder` gives it, `y` a dict of float32 (B,) by task
-        with NaN for a missing label, `weights` a dict of float32 (B,) by task.
+        with NaN for a missing label, `weights` a dict of float32 (B,) by task. A model that is to
+        `fit` it refuses it where a task's `positive` or `negative` occurs in no row; with
+        `stream=True` at the end of the first epoch, and of a shard never.
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
@@ -78,10 +80,31 @@ def make_dataset(
         if with_example_ids:
             raise ValueError("with_example_ids needs the rows in memory, not stream=True")
         return _streamed(source, encoder, tasks, batch_size, shuffle, seed, shuffle_buffer, shard)
-    arrays = encode_rows(source, encoder, tasks, shard=shard, progress=progress)
+    rules = RuleCounts(tasks if shard[1] == 1 else ())
+    arrays = _whole(_encode(source, encoder, tasks, shard, _label(progress), rules))
     if with_example_ids:
         arrays = with_ids(arrays)
-    return dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    dataset = dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    where = describe(source)
+    dataset.require_rules = lambda names: rules.require(names, where)
+    return dataset
+
+
+def require_rules(dataset: Any, names: Iterable[str]) -> None:
+    """Refuses to train on rows that no value of a task's rule occurs in.
+
+    Rows that are streamed are refused when their first epoch ends; nothing is known of another kind
+    of dataset, or after anything was done to a dataset.
+
+    Args:
+        dataset: What `fit` is given.
+        names: The tasks that it trains.
+
+    Raises:
+        DataError: Names the task, the column, the rule and what the column holds.
+    """
+    if hasattr(dataset, "require_rules"):
+        dataset.require_rules(names)
 
 
 def encode_rows(
@@ -90,6 +113,7 @@ def encode_rows(
     tasks: Sequence[Task] = (),
     *,
     shard: tuple[int, int] = (0, 1),
+    training: bool = False,
     progress: bool = False,
 ) -> Batch:
     """All rows of a source, encoded, in memory: one batch of `make_dataset` as NumPy arrays.
@@ -99,6 +123,8 @@ def encode_rows(
         encoder: An adapted encoder.
         tasks: The tasks whose labels are read. Defaults to none.
         shard: `(index, count)`: keep every `count`-th chunk of rows.
+        training: Whether they are trained on; then a value of each task's `positive` or `negative`
+            must occur. Defaults to `False`.
         progress: Whether to show a progress bar. Defaults to `False`.
 
     Returns:
@@ -107,9 +133,12 @@ def encode_rows(
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
     """
-    label = "encoding" if progress else None
-    chunks = list(_encode(source, encoder, tuple(tasks), shard, label))
-    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
+    tasks = tuple(tasks)
+    rules = RuleCounts(tasks)
+    arrays = _whole(_encode(source, encoder, tasks, shard, _label(progress), rules))
+    if training:
+        rules.require((task.name for task in tasks), describe(source))
+    return arrays
 
 
 def with_ids(arrays: Batch) -> Batch:
@@ -250,13 +279,16 @@ def summarize(chunks: Iterable[Batch]) -> Rows:
     return Rows(count, whole.hexdigest())
 
 
-def read_through(source: Source, encoder: FeatureEncoder, tasks: Sequence[Task]) -> Rows:
+def read_through(
+    source: Source, encoder: FeatureEncoder, tasks: Sequence[Task], *, training: bool = False
+) -> Rows:
     """Reads and checks every row of a source, as a streamed epoch would.
 
     Args:
         source: A frame, a dict of columns, or files.
         encoder: An adapted encoder.
         tasks: The tasks whose labels are checked.
+        training: As in `encode_rows`. Defaults to `False`.
 
     Returns:
         The number of rows and their digest.
@@ -264,7 +296,11 @@ def read_through(source: Source, encoder: FeatureEncoder, tasks: Sequence[Task])
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
     """
-    return summarize(_encode(source, encoder, tuple(tasks), (0, 1), None))
+    rules = RuleCounts(tasks)
+    rows = summarize(_encode(source, encoder, tuple(tasks), (0, 1), None, rules))
+    if training:
+        rules.require((task.name for task in tasks), describe(source))
+    return rows
 
 
 def _streamed(
@@ -277,13 +313,19 @@ def _streamed(
     shuffle_buffer: int,
     shard: tuple[int, int],
 ) -> tf.data.Dataset:
-    first = next(_encode(source, encoder, tasks, shard, None, require=False))
+    first = next(_encode(source, encoder, tasks, shard, None, RuleCounts(())))
+    trained = set[str]()
     signature = tf.nest.map_structure(
         lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), first
     )
 
+    def read() -> Iterator[Batch]:
+        rules = RuleCounts(tasks if shard[1] == 1 else ())
+        yield from _encode(source, encoder, tasks, shard, None, rules)
+        rules.require(trained, describe(source))
+
     def chunks(epoch: np.ndarray) -> Iterator[Batch]:
-        encoded = _encode(source, encoder, tasks, shard, None)
+        encoded = read()
         return mixed(encoded, shuffle_buffer, np.random.default_rng(epoch)) if shuffle else encoded
 
     dataset = _epochs(seed).flat_map(
@@ -292,7 +334,9 @@ def _streamed(
         )
     )
     # A chunk ahead, since it comes all at once and after a while.
-    return dataset.prefetch(1).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.prefetch(1).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    dataset.require_rules = trained.update
+    return dataset
 
 
 def _epochs(seed: int) -> tf.data.Dataset:
@@ -338,13 +382,21 @@ def mixed(chunks: Iterable[Batch], buffer: int, rng: np.random.Generator) -> Ite
             yield tf.nest.pack_sequence_as(structure, [held[part] for held in pool])
 
 
+def _label(progress: bool) -> str | None:
+    return "encoding" if progress else None
+
+
+def _whole(chunks: Iterable[Batch]) -> Batch:
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
+
+
 def _encode(
     source: Source,
     encoder: FeatureEncoder,
     tasks: tuple[Task, ...],
     shard: tuple[int, int],
     progress: str | None,
-    require: bool = True,
+    rules: RuleCounts,
 ) -> Iterator[Batch]:
     """Encoded chunks; at the end, an error if a task never had a label."""
     labelled = {task.name: 0 for task in tasks}
@@ -352,9 +404,9 @@ def _encode(
         batch: Batch = (encoder.encode_chunk(chunk),)
         if tasks:
             labels, weights = encode_labels(tasks, chunk)
+            rules.update(chunk, labels)
             batch += (labels, weights) if weights else (labels,)
             for name, values in labels.items():
                 labelled[name] += int(np.count_nonzero(~np.isnan(values)))
         yield batch
-    if require:
-        require_labels(tasks, labelled, describe(source))
+    require_labels(tasks, labelled, describe(source))

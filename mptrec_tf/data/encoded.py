@@ -50,7 +50,7 @@ class RowsInMemory:
     Example:
 
     ```python
-    rows = RowsInMemory(encode_rows("train.parquet", encoder, tasks))
+    rows = RowsInMemory(encode_rows("train.parquet", encoder, tasks, training=True))
     small, large = rows.batches(256, shuffle=True), rows.batches(1024, shuffle=True)
     ```
     """
@@ -79,14 +79,22 @@ class RowsInFiles:
         source: A frame, a dict of columns, or files.
         encoder: An adapted encoder.
         tasks: The tasks whose labels are read.
+        training: As in `encode_rows`. Defaults to `False`.
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
     """
 
-    def __init__(self, source: Source, encoder: FeatureEncoder, tasks: Sequence[Task]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        encoder: FeatureEncoder,
+        tasks: Sequence[Task],
+        *,
+        training: bool = False,
+    ) -> None:
         # Checked as a whole first: an error in the last file should not cost the epoch before it.
-        self._rows = read_through(source, encoder, tasks)
+        self._rows = read_through(source, encoder, tasks, training=training)
         self.digest = self._rows.digest
         self._source, self._encoder, self._tasks = source, encoder, tasks
 

@@ -1,17 +1,24 @@
 """Labels and example weights of the tasks, read from raw columns. A missing label is NaN."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mptrec_tf.data.columns import as_floats, as_strings
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Task
+from mptrec_tf.spec.tasks import Values
 
 LARGEST = float(np.finfo(np.float32).max)
 """What a label or a weight, held as float32, can be at most."""
+
+SHOWN_TEXTS = 10
+MAX_TEXTS = 10_000
+"""Different label texts that are counted; beyond them the rarest are let go."""
 
 
 def encode_labels(
@@ -90,9 +97,86 @@ def require_labels(tasks: Iterable[Task], labelled: dict[str, int], where: str) 
             )
 
 
+class RuleCounts:
+    """Whether the values of each task's rule ever occur, and which texts do where they do not.
+
+    A value that is spelled otherwise than in the data gives all rows the same label. One of several
+    may be a rare category, so a rule is refused only if none of its values occurs.
+
+    Args:
+        tasks: The tasks; those whose rule names no values are passed over.
+
+    Attributes:
+        unmatched: By task whose rule has not matched yet, how often each label text occurs.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks = {task.name: task for task in tasks if _rule(task) is not None}
+        self.unmatched: dict[str, Counter[str]] = {name: Counter() for name in self._tasks}
+
+    @property
+    def open_tasks(self) -> list[Task]:
+        """The tasks whose rule has not matched yet."""
+        return [self._tasks[name] for name in self.unmatched]
+
+    def update(self, chunk: Chunk, labels: Mapping[str, np.ndarray]) -> None:
+        """Counts rows.
+
+        Args:
+            chunk: The rows.
+            labels: What `encode_labels` gives of them, of `open_tasks` at least.
+        """
+        for task in self.open_tasks:
+            values = labels[task.name]
+            if np.any(values == (0.0 if task.positive is None else 1.0)):
+                del self.unmatched[task.name]
+                continue
+            texts = as_strings(chunk.table[task.label], task.label, chunk.where)
+            counted = pc.value_counts(texts.filter(pa.array(~np.isnan(values))))
+            self._add(task.name, {c["values"].as_py(): c["counts"].as_py() for c in counted})
+
+    def merge(self, unmatched: Mapping[str, Mapping[str, int]]) -> None:
+        """Adds the `unmatched` of other rows."""
+        self.unmatched = {n: texts for n, texts in self.unmatched.items() if n in unmatched}
+        for name in self.unmatched:
+            self._add(name, unmatched[name])
+
+    def require(self, names: Iterable[str], where: str) -> None:
+        """Refuses a task whose rule matched no row.
+
+        Args:
+            names: The tasks that are trained.
+            where: What to call the rows.
+
+        Raises:
+            DataError: Names the task, the column, the rule and what the column holds.
+        """
+        names = set(names)
+        for task in self.open_tasks:
+            if task.name not in names:
+                continue
+            which = "positive" if task.positive is not None else "negative"
+            common = [text for text, _ in self.unmatched[task.name].most_common(SHOWN_TEXTS)]
+            raise DataError(
+                f"{where}: no label of the task {task.name!r} in column {task.label!r} is "
+                f"{which}={_rule(task)!r}, so all rows have the same label; the most frequent "
+                f"values are {common}"
+            )
+
+    def _add(self, name: str, texts: Mapping[str, int]) -> None:
+        counts = self.unmatched[name]
+        counts.update(texts)
+        if len(counts) > MAX_TEXTS:
+            self.unmatched[name] = Counter(dict(counts.most_common(MAX_TEXTS // 2)))
+
+
+def _rule(task: Task) -> Values | None:
+    return task.positive if task.positive is not None else task.negative
+
+
 def _labels(task: Task, chunk: Chunk) -> np.ndarray:
     column = chunk.table[task.label]
-    rule = task.positive if task.positive is not None else task.negative
+    rule = _rule(task)
     if rule is not None:
         texts = as_strings(column, task.label, chunk.where)
         named = [str(v) for v in (rule if isinstance(rule, tuple) else (rule,))]

@@ -39,7 +39,13 @@ class EncodedParts:
         self._parts = {
             part: tf.nest.map_structure(
                 tf.convert_to_tensor,
-                encode_rows(getattr(sources, part), self.encoder, config.tasks, progress=progress),
+                encode_rows(
+                    getattr(sources, part),
+                    self.encoder,
+                    config.tasks,
+                    training=part == "train",
+                    progress=progress,
+                ),
             )
             for part in PARTS
         }

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from mptrec_tf.data.datasets import EXAMPLE_ID
+from mptrec_tf.data.datasets import EXAMPLE_ID, require_rules
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
@@ -371,6 +371,7 @@ class MPTRec(GrowingModel):
 
             if self._tuned is None:
                 raise ModelError("cache= is for stage 2: stage 1 changes what would be cached")
+            require_rules(x, [self._tuned])
             shuffle = bool(kwargs.pop("shuffle", True))
             x = cached_dataset(self, x, cache, "train", shuffle=shuffle)
             if (data := kwargs.get("validation_data")) is not None:

@@ -10,7 +10,7 @@ from keras import ops
 
 from mptrec_tf import balancing as balancings
 from mptrec_tf.balancing import Balancing
-from mptrec_tf.data.datasets import rows_by_number
+from mptrec_tf.data.datasets import require_rules, rows_by_number
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
@@ -221,6 +221,7 @@ class MultiTaskModel(keras.Model):
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
+        require_rules(x, [task.name for task in self.trained_tasks])
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [TrainingProgress(), *_as_list(callbacks)]

@@ -22,8 +22,10 @@ class Task:
         name: Task name, the key of its predictions and the prefix of its metrics.
         label: Column that holds the label. No task's label column may be a feature.
         kind: `"binary"` (default), `"multiclass"` or `"regression"`.
-        positive: For a binary task, the value or values that mean 1; all others mean 0.
-        negative: For a binary task, the value or values that mean 0; all others mean 1.
+        positive: For a binary task, the value or values that mean 1; all others mean 0. One of them
+            must occur in the rows that the task is trained on.
+        negative: For a binary task, the value or values that mean 0; all others mean 1. One of them
+            must occur in the rows that the task is trained on.
         above: For a binary task, the number above which a label means 1. Without any of these three
             rules the column must hold 0 and 1.
         classes: For a multiclass task, its label values, in the order of the outputs.

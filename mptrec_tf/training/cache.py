@@ -133,7 +133,8 @@ def cache_rows(
 
     ```python
     model.add_task(new)
-    rows = cache_rows(model, RowsInMemory(encode_rows("train.parquet", encoder, [new])))
+    arrays = encode_rows("train.parquet", encoder, [new], training=True)
+    rows = cache_rows(model, RowsInMemory(arrays))
     model.fit(rows.batches(512, shuffle=True), epochs=10)
     ```
     """

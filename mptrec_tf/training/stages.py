@@ -243,9 +243,10 @@ def _read(
     tasks: tuple[Task, ...],
     progress: bool,
 ) -> StageData:
-    def rows(source: Source) -> EncodedRows:
+    def rows(source: Source, training: bool) -> EncodedRows:
         if config.data.stream:
-            return RowsInFiles(source, encoder, tasks)
-        return RowsInMemory(encode_rows(source, encoder, tasks, progress=progress))
+            return RowsInFiles(source, encoder, tasks, training=training)
+        arrays = encode_rows(source, encoder, tasks, training=training, progress=progress)
+        return RowsInMemory(arrays)
 
-    return StageData(encoder, tasks, rows(sources.train), rows(sources.validation))
+    return StageData(encoder, tasks, rows(sources.train, True), rows(sources.validation, False))

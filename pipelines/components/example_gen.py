@@ -32,8 +32,9 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from mptrec_tf.config import Config
-from mptrec_tf.data import read_chunks
+from mptrec_tf.data import encode_labels, read_chunks
 from mptrec_tf.data.columns import as_strings
+from mptrec_tf.data.labels import RuleCounts
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import DataError, PipelineError
 from mptrec_tf.pipeline_config import SplitConfig
@@ -61,12 +62,15 @@ class IngestConfig:
         others: Further columns to keep, as text.
         max_bad_rows: Rows of a split that may be left out because they cannot be read.
         split: How one source is parted, or `None`.
+        trained: Names of the tasks that are trained; a value of their `positive` or `negative` must
+            occur in the rows for training. Defaults to none.
     """
 
     spec: DataSpec
     others: tuple[str, ...]
     max_bad_rows: int
     split: SplitConfig | None
+    trained: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As text, for the properties of an execution."""
@@ -82,6 +86,7 @@ class IngestConfig:
             others=tuple(plain["others"]),
             max_bad_rows=plain["max_bad_rows"],
             split=None if split is None else parse(SplitConfig, split, "pipeline.split"),
+            trained=tuple(plain["trained"]),
         )
 
 
@@ -91,6 +96,7 @@ def ingest(
     tasks: Sequence[str],
     *,
     span: int | None = None,
+    trained: Sequence[str] | None = None,
 ) -> FileBasedExampleGen:
     """The component.
 
@@ -101,6 +107,7 @@ def ingest(
             latest is taken.
         tasks: Names of the tasks whose labels are read.
         span: The span to take; of dates, the days since 1970-01-01. Defaults to `None`: the latest.
+        trained: Those of `tasks` that are trained. Defaults to `None`: all.
 
     Returns:
         A component with the output `examples`.
@@ -113,6 +120,7 @@ def ingest(
         others=config.pipeline.slice_columns,
         max_bad_rows=config.pipeline.checks.max_bad_rows,
         split=config.pipeline.split,
+        trained=tuple(tasks if trained is None else trained),
     )
     base, splits = _input_splits(sources)
     packed = any_pb2.Any()
@@ -257,9 +265,10 @@ class WriteFile(beam.DoFn):
         split, number, file = element
         config = IngestConfig.from_json(self._config)
         counts: dict[str, Any] = {"rows": {}, "bad": {}, "reasons": {}, "error": None}
+        rules = RuleCounts(config.spec.with_tasks(*config.trained).tasks)
         try:
             with _Writers(self._examples, number) as writers:
-                for name, rows, problem in _parts(config, split, file):
+                for name, rows, problem in _parts(config, split, file, rules):
                     if problem is None:
                         writers.write(name, rows)
                         counts["rows"][name] = counts["rows"].get(name, 0) + len(rows)
@@ -270,6 +279,7 @@ class WriteFile(beam.DoFn):
         except DataError as error:
             # Kept, not raised: runners wrap what is raised in their own errors.
             counts["error"] = str(error)
+        counts["unmatched"] = rules.unmatched
         with tf.io.gfile.GFile(_summary(self._summaries, split, number), "w") as opened:
             opened.write(json.dumps(counts))
         yield from ()
@@ -298,9 +308,9 @@ class _Writers:
 
 
 def _parts(
-    config: IngestConfig, split: str, file: str
+    config: IngestConfig, split: str, file: str, rules: RuleCounts
 ) -> Iterator[tuple[str, list[bytes], str | None]]:
-    """Split, examples, and `None`, or what is wrong with a single row."""
+    """Split, examples, and `None`, or what is wrong with a single row; counts rows for training."""
     columns = [*config.others, *([config.split.column] if config.split else [])]
     read = (*config.spec.features, *map(CategoricalFeature, columns))
     left: dict[str, int] = {}
@@ -308,7 +318,9 @@ def _parts(
         for chunk in read_chunks(path, read, config.spec.tasks):
             for name, part in _partition(config.split, split, Chunk(chunk.table, file)):
                 allowed = left.setdefault(name, config.max_bad_rows)
-                for rows, problem in _readable(config, part, allowed):
+                for kept, rows, problem in _readable(config, part, allowed):
+                    if name == TRAIN and rows:
+                        rules.update(kept, encode_labels(rules.open_tasks, kept)[0])
                     left[name] -= problem is not None
                     yield name, rows, problem
 
@@ -335,10 +347,11 @@ def _partition(split: SplitConfig | None, name: str, chunk: Chunk) -> Iterator[t
 
 def _readable(
     config: IngestConfig, chunk: Chunk, allowed: int
-) -> Iterator[tuple[list[bytes], str | None]]:
+) -> Iterator[tuple[Chunk, list[bytes], str | None]]:
     """The rows that can be read; each one that cannot alone, as long as it is allowed."""
     try:
-        yield raw_examples(chunk, config.spec.features, config.spec.tasks, config.others), None
+        rows = raw_examples(chunk, config.spec.features, config.spec.tasks, config.others)
+        yield chunk, rows, None
         return
     except DataError as error:
         if allowed <= 0 < config.max_bad_rows:
@@ -349,13 +362,13 @@ def _readable(
         if allowed <= 0:
             raise
         if chunk.table.num_rows == 1:
-            yield [], str(error)
+            yield chunk, [], str(error)
             return
     half = chunk.table.num_rows // 2
     for part in (chunk.table.slice(0, half), chunk.table.slice(half)):
-        for rows, problem in _readable(config, Chunk(part, chunk.where), allowed):
+        for kept, rows, problem in _readable(config, Chunk(part, chunk.where), allowed):
             allowed -= problem is not None
-            yield rows, problem
+            yield kept, rows, problem
 
 
 def find_files(pattern: str) -> list[str]:
@@ -418,7 +431,8 @@ def _record(
     """Keeps the counts with the examples.
 
     Raises:
-        DataError: If more rows are bad than is allowed, or a split has none.
+        DataError: If more rows are bad than is allowed, a split has none, or no value of a trained
+            task's rule occurs.
     """
     shown = []
     for split in splits:
@@ -435,6 +449,10 @@ def _record(
         examples.set_int_custom_property(ROWS + split, rows)
         examples.set_int_custom_property(BAD_ROWS + split, bad)
         shown += reasons
+    rules = RuleCounts(config.spec.with_tasks(*config.trained).tasks)
+    for summary in summaries:
+        rules.merge(summary["unmatched"])
+    rules.require(config.trained, f"the split {TRAIN!r}")
     if shown:
         with tf.io.gfile.GFile(os.path.join(examples.uri, BAD_ROWS_FILE), "w") as opened:
             opened.write(json.dumps(shown[:SHOWN], indent=1, ensure_ascii=False))

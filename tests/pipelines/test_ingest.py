@@ -250,6 +250,23 @@ def test_sources_of_two_file_systems_are_refused(tmp_path):
         ingest(configuration(data), sources_of(configuration(data)), ["click"])
 
 
+def test_a_rule_must_match_rows_of_any_file_that_are_trained_on(tmp_path):
+    rare = COLUMNS | {"stars": ["high"] * 5}
+    data = {split: tmp_path / split / "*.csv" for split in SPLITS}
+    for split, files in {"train": [rare, COLUMNS], "validation": [rare], "test": [rare]}.items():
+        for number, columns in enumerate(files):
+            write(tmp_path / split / f"{number}.csv", columns)
+    low = {"name": "low", "label": "stars", "positive": "low"}
+    ingest_only(tmp_path / "low", configuration(data, tasks=[low]))
+    typo = configuration(data, tasks=[low, {**low, "name": "typo", "positive": "Low"}])
+    assert refused(tmp_path / "typo", typo) == (
+        "the split 'train': no label of the task 'typo' in column 'stars' is positive='Low', so "
+        "all rows have the same label; the most frequent values are ['high', 'low', 'mid']"
+    )
+    component = ingest(typo, sources_of(typo), ["low", "typo"], trained=["low"])
+    assert '\\"trained\\": [\\"low\\"]' in component.exec_properties["custom_config"]
+
+
 # Bad rows
 
 

@@ -16,7 +16,8 @@ from mptrec_tf import (
     make_dataset,
 )
 from mptrec_tf.data import dataset_of_arrays, readers
-from mptrec_tf.data.datasets import encode_rows, mixed, read_through, summarize
+from mptrec_tf.data.datasets import encode_rows, mixed, read_through, require_rules, summarize
+from mptrec_tf.data.encoded import RowsInFiles
 
 SIZE = 23
 RNG = np.random.default_rng(0)
@@ -154,6 +155,8 @@ def test_example_ids_number_the_rows_whatever_their_order(encoder):
         make_dataset(ROWS, encoder, with_example_ids=True, stream=True)
 
 
+TYPO = Task("typo", "answer", positive="Yes")
+NO_MATCH = "the data: no label of the task 'typo' in column 'answer' is positive='Yes'"
 NO_LABEL = r"the data: no row has a label of the task 'stay' \(columns \['seconds', 'weight'\]\)"
 
 
@@ -164,6 +167,23 @@ def test_a_task_without_any_label_is_refused(encoder):
     streamed = make_dataset(rows, encoder, [CLICK, STAY], stream=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match=NO_LABEL):
         list(streamed)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_rule_that_matches_no_row_is_refused_where_the_task_is_trained(encoder, stream):
+    rows = ROWS | {"answer": RNG.choice(["yes", "no"], SIZE)}
+    data = make_dataset(rows, encoder, [CLICK, TYPO], shuffle=True, stream=stream)
+    require_rules(data, ["click"])
+    list(data)  # as an evaluation does
+    with pytest.raises((DataError, tf.errors.InvalidArgumentError), match=NO_MATCH):
+        require_rules(data, ["click", "typo"])
+        list(data)
+    require_rules(make_dataset(rows, encoder, [TYPO], shard=(0, 2), stream=stream), ["typo"])
+    require_rules(data.take(1), ["typo"])
+    read = RowsInFiles if stream else encode_rows
+    read(rows, encoder, [TYPO])
+    with pytest.raises(DataError, match=NO_MATCH):
+        read(rows, encoder, [TYPO], training=True)
 
 
 @pytest.mark.parametrize("stream", [False, True])

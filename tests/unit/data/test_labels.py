@@ -4,7 +4,7 @@ import pytest
 
 from mptrec_tf import DataError, Task
 from mptrec_tf.data import Chunk, encode_labels
-from mptrec_tf.data.labels import check_labels, require_labels
+from mptrec_tf.data.labels import RuleCounts, check_labels, require_labels
 
 NAN = np.nan
 
@@ -131,3 +131,53 @@ def test_a_task_without_any_label_is_named():
     require_labels(tasks, {"a": 1, "b": 1}, "rows.csv")
     with pytest.raises(DataError, match=r"rows.csv: no row has a label of the task 'b' .*'y', 'm'"):
         require_labels(tasks, {"a": 1, "b": 0}, "rows.csv")
+
+
+def rule_counts(tasks, *tables):
+    counts = RuleCounts(tasks)
+    for table in tables:
+        chunk = Chunk(pa.table(table), "rows.csv")
+        counts.update(chunk, encode_labels(tasks, chunk)[0])
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("rule", "matched", "text"),
+    [
+        ({"positive": "a"}, True, ""),
+        ({"negative": "c"}, True, ""),
+        ({"positive": ("A", "c")}, True, ""),
+        ({"positive": 3}, False, "positive=3"),
+        ({"positive": "A"}, False, "positive='A'"),
+        ({"negative": ("A", "C")}, False, r"negative=\('A', 'C'\)"),
+        ({"positive": "masked"}, False, "positive='masked'"),
+        ({"positive": ""}, False, "positive=''"),
+    ],
+)
+def test_a_rule_that_matches_no_row_is_refused_with_what_the_column_holds(rule, matched, text):
+    tasks = [Task("t", "cell", mask="m", **rule), Task("u", "other", above=1e9)]
+    first = {"cell": ["b", "a", "b", None], "m": [1, 1, 1, 1], "other": [1, 2, 3, 4]}
+    second = {"cell": ["c", "b", "masked", "a"], "m": [1, 1, 0, 1], "other": [1, 2, 3, 4]}
+    whole, other = rule_counts(tasks, first, second), rule_counts(tasks, second)
+    merged = rule_counts(tasks, first)
+    merged.merge(other.unmatched)
+    for counts in (whole, merged):
+        counts.require(["u"], "rows.csv")
+        if matched:
+            counts.require(["t", "u"], "rows.csv")
+            continue
+        message = (
+            f"rows.csv: no label of the task 't' in column 'cell' is {text}, so all rows have the "
+            r"same label; the most frequent values are \['b', 'a', 'c'\]"
+        )
+        with pytest.raises(DataError, match=message):
+            counts.require(["t", "u"], "rows.csv")
+
+
+def test_the_texts_of_a_column_of_many_take_bounded_memory(monkeypatch):
+    monkeypatch.setattr("mptrec_tf.data.labels.MAX_TEXTS", 8)
+    tables = [{"cell": [f"{part}-{i}" for i in range(6)] + ["often"] * 2} for part in range(9)]
+    counts = rule_counts([Task("t", "cell", positive="never")], *tables)
+    assert len(counts.unmatched["t"]) <= 8
+    with pytest.raises(DataError, match=r"the most frequent values are \['often', "):
+        counts.require(["t"], "rows.csv")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mptrec_tf import (
+    DataError,
     FeatureEncoder,
     ModelError,
     MPTRec,
@@ -181,6 +182,21 @@ def test_new_task_learns(trained, rows, encoder):
     trained.fit(data, epochs=20, verbose=0)
 
     assert trained.evaluate(data, verbose=0, return_dict=True)["young_auc"] > 0.95
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache": "memory"}], ids=["plain", "cached"])
+def test_a_rule_that_matches_no_row_of_the_new_task_is_refused(
+    trained, rows, encoder, tasks, settings
+):
+    typo, small = Task("typo", "city_of_birth", positive="rome"), {"batch_size": 40}
+    born = rows | {"city_of_birth": rows["city"]}
+    old = Task("click", "city_of_birth", positive="rome")  # whose labels are evaluated only
+    trained.add_task(typo, **SMALL)
+    trained.evaluate(make_dataset(born, encoder, [typo], **small), verbose=0)
+    with pytest.raises(DataError, match="'typo' in column 'city_of_birth' is positive='rome'"):
+        trained.fit(make_dataset(born, encoder, [typo], **small), verbose=0, **settings)
+    right = Task("typo", "city_of_birth", positive="Rome")
+    trained.fit(make_dataset(born, encoder, [right, old], **small), verbose=0, **settings)
 
 
 ORDERS = [("buy", "grade", "cost"), ("cost", "buy", "grade")]

@@ -1,5 +1,6 @@
 """The two stages from files and a configuration to saved models."""
 
+import dataclasses
 import shutil
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mptrec_tf import DataError, ModelError, SpecError, load_model, make_dataset
+from mptrec_tf import DataError, ModelError, SpecError, Task, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam
 from mptrec_tf.training import (
@@ -16,6 +17,7 @@ from mptrec_tf.training import (
     optimizer_for,
     pretrain,
     prompt_tune,
+    stage1_data,
 )
 
 
@@ -51,6 +53,25 @@ def test_both_stages_write_models_that_predict_the_same(make_config, sources, tm
         )
     for task in stored:
         np.testing.assert_array_equal(stored[task], after[task])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_rule_must_match_rows_for_training_but_none_for_validation(
+    make_config, frame, tmp_path, stream
+):
+    sources = Sources(str(tmp_path / "train.csv"), str(tmp_path / "validation.csv"), None)
+    frame = frame.assign(answer=np.where(frame["buy"], "yes", "no"))
+    frame.to_csv(sources.train, index=False)
+    frame[frame["answer"] == "no"].to_csv(sources.validation, index=False)
+    for value in ("yes", "YES"):
+        config = make_config(stream=stream)
+        tasks = (Task("click", "answer", positive=value), *config.tasks[1:])
+        config = dataclasses.replace(config, tasks=tasks)
+        if value == "yes":
+            stage1_data(config, sources)
+        else:
+            with pytest.raises(DataError, match=r"train.csv: .* 'click' in column 'answer'"):
+                stage1_data(config, sources)
 
 
 def test_the_model_holds_the_weights_of_its_best_epoch(stage1, sources):
