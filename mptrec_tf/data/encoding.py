@@ -3,8 +3,9 @@
 import json
 import os
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import keras
 import numpy as np
@@ -33,6 +34,10 @@ class FeatureEncoder(keras.layers.Layer):
     Learns vocabularies and bins in one pass over training data of any size (`adapt`), on training
     data alone. A category that was not seen then becomes the unknown id, never an error. It works
     in front of a model, in `tf.data`, and inside an exported graph.
+
+    `to_json` holds all of an encoder. `get_config` leaves the learned vocabularies to the assets of
+    a model file: an encoder of a configuration alone knows how many ids there are, and encodes only
+    what needs no learned vocabulary.
 
     Args:
         features: The features, as `DataSpec.features` holds them.
@@ -72,10 +77,14 @@ class FeatureEncoder(keras.layers.Layer):
         self.features = DataSpec(tuple(features)).features
         self._numeric_state = {k: list(v) for k, v in (numeric_state or {}).items()}
         self._sizes = dict(vocabulary_sizes or {})
-        self._vocabularies: dict[str, list[str]] = {}
+        # A mapping that Keras does not track: tracking goes through all entries of all lists.
+        self._vocabularies: Mapping[str, list[str]] = types.MappingProxyType({})
         self._tables: dict[str, tf.lookup.StaticHashTable] = {}
+        self._adaptable = True
         self.built = True
-        if numeric_state is None and not any(map(_must_adapt, self.features)):
+        if vocabulary_sizes is not None:
+            self._set_vocabularies({})
+        elif numeric_state is None and not any(map(_must_adapt, self.features)):
             self._set_state({}, {})
 
     @property
@@ -118,8 +127,13 @@ class FeatureEncoder(keras.layers.Layer):
         return self._sizes[name]
 
     def vocabulary(self, name: str) -> list[str]:
-        """The known categories of a column; the first has the id 2. Empty for a hashed column."""
+        """The known categories of a column; the first has the id 2. Empty for a hashed column.
+
+        Raises:
+            ModelError: If the encoder was made from a configuration, which does not hold them.
+        """
         self._require_adapted()
+        self._require_vocabularies([name])
         return self._vocabularies.get(name, [])
 
     def adapt(self, source: Source, progress: bool = False) -> "FeatureEncoder":
@@ -134,7 +148,9 @@ class FeatureEncoder(keras.layers.Layer):
 
         Raises:
             DataError: If a column is missing or holds values of another type.
+            ModelError: If this is the encoder of a model, whose tables belong to its ids.
         """
+        self._require_adaptable()
         sketches = EncodingSketches(self.features)
         label = "learning the encoding" if progress else None
         for chunk in read_chunks(source, self.features, progress=label):
@@ -149,7 +165,11 @@ class FeatureEncoder(keras.layers.Layer):
 
         Returns:
             This encoder.
+
+        Raises:
+            ModelError: If this is the encoder of a model.
         """
+        self._require_adaptable()
         numeric_state = {}
         for feature in self.numeric_features:
             counts = sketches.numbers[feature.name]
@@ -168,14 +188,37 @@ class FeatureEncoder(keras.layers.Layer):
         self._set_state(numeric_state, learned)
         return self
 
+    def copy(self, adaptable: bool = True) -> "FeatureEncoder":
+        """An encoder that encodes alike and keeps doing so when this one is adapted again.
+
+        What both know is shared, so it costs nothing, however large the vocabularies are.
+
+        Args:
+            adaptable: Whether the copy may be adapted, which that of a model may not. Defaults to
+                `True`.
+
+        Example:
+
+        >>> encoder = FeatureEncoder([CategoricalFeature("city")]).adapt({"city": ["Oslo"]})
+        >>> twin = encoder.copy()
+        >>> encoder.adapt({"city": ["Rome"]}).vocabulary("city"), twin.vocabulary("city")
+        (['Rome'], ['Oslo'])
+        """
+        twin = FeatureEncoder(self.features, numeric_state={}, **super().get_config())
+        twin._numeric_state, twin._sizes = dict(self._numeric_state), dict(self._sizes)
+        twin._vocabularies, twin._tables = self._vocabularies, dict(self._tables)
+        twin._adaptable = adaptable
+        return twin
+
     def to_json(self) -> str:
         """The encoding as text: equal texts mean equal encodings."""
         self._require_adapted()
+        self._require_vocabularies()
         return json.dumps(
             {
                 "features": [dump(feature) for feature in self.features],
                 "numeric_state": self._numeric_state,
-                "vocabularies": self._vocabularies,
+                "vocabularies": dict(self._vocabularies),
             },
             ensure_ascii=False,
             sort_keys=True,
@@ -194,16 +237,32 @@ class FeatureEncoder(keras.layers.Layer):
         self, numeric_state: dict[str, list[float]], learned: Mapping[str, list[str]]
     ) -> None:
         self._numeric_state = numeric_state
-        for feature in self.features:
-            if not isinstance(feature, CategoricalFeature):
+        self._sizes = {
+            f.name: f.hash_buckets + 1
+            for f in self.features
+            if isinstance(f, CategoricalFeature) and f.hash_buckets is not None
+        }
+        unseen: dict[str, list[str]] = {
+            f.name: [] for f in filter(_learns_vocabulary, self.features)
+        }
+        self._set_vocabularies({**unseen, **learned})
+
+    def _set_vocabularies(self, learned: Mapping[str, list[str]]) -> None:
+        """Takes the vocabularies that are learned or fixed; leaves the sizes of the others."""
+        vocabularies, tables = {}, {}
+        for feature in filter(_looks_up, self.features):
+            name = feature.name
+            if feature.vocabulary is None and name not in learned:
                 continue
-            if feature.hash_buckets is not None:
-                self._sizes[feature.name] = feature.hash_buckets + 1
-                continue
-            vocabulary = learned.get(feature.name, list(feature.vocabulary or ()))
-            self._vocabularies[feature.name] = vocabulary
-            self._sizes[feature.name] = len(vocabulary) + FIRST_ID
-            self._tables[feature.name] = _lookup_table(vocabulary, feature.missing_values)
+            vocabulary = learned.get(name, list(feature.vocabulary or ()))
+            vocabularies[name] = vocabulary
+            known = self._tables.get(name)
+            if known is None or self._vocabularies[name] != vocabulary:
+                known = _lookup_table(vocabulary, feature.missing_values)
+            tables[name] = known
+        sizes = {name: len(vocabulary) + FIRST_ID for name, vocabulary in vocabularies.items()}
+        self._vocabularies = types.MappingProxyType(vocabularies)
+        self._sizes, self._tables = {**self._sizes, **sizes}, tables
 
     def call(self, inputs: Mapping[str, Any]) -> Encoded:
         """Encodes a batch of raw columns inside a graph; see the class for the shapes."""
@@ -288,6 +347,7 @@ class FeatureEncoder(keras.layers.Layer):
         if values.dtype.is_integer:
             values = tf.strings.as_string(values)
         if feature.hash_buckets is None:
+            self._require_vocabularies([feature.name])
             return self._tables[feature.name].lookup(values)
         ids = tf.strings.to_hash_bucket_fast(values, feature.hash_buckets) + 1
         missing = tf.equal(values, "")
@@ -305,9 +365,24 @@ class FeatureEncoder(keras.layers.Layer):
         ids = tf.pad(ids, [[0, 0], [0, feature.max_length - tf.shape(ids)[1]]])
         return tf.ensure_shape(ids, (None, feature.max_length))
 
+    def _require_adaptable(self) -> None:
+        if not self._adaptable:
+            raise ModelError(
+                "this encoder belongs to a model, which was made for its ids and bins; adapt "
+                "another one, FeatureEncoder(encoder.features), for another model"
+            )
+
     def _require_adapted(self) -> None:
         if not self.is_adapted:
             raise ModelError("the encoder has not learned its encoding yet; call adapt(data) first")
+
+    def _require_vocabularies(self, names: Sequence[str] | None = None) -> None:
+        for feature in filter(_looks_up, self.features):
+            if feature.name not in self._tables and (names is None or feature.name in names):
+                raise ModelError(
+                    f"the vocabulary of {feature.name!r} is not loaded: a configuration holds none "
+                    "that was learned; load the model file, or use FeatureEncoder.from_json"
+                )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -324,14 +399,23 @@ class FeatureEncoder(keras.layers.Layer):
         return cls(spec.features, **config)
 
     def save_assets(self, directory: str) -> None:
-        """Writes the vocabularies; called by Keras when a model is saved."""
-        text = json.dumps(self._vocabularies, ensure_ascii=False)
+        """Writes the vocabularies; called by Keras when a model is saved.
+
+        Raises:
+            ModelError: If the encoder was made from a configuration, which does not hold them.
+        """
+        if self.is_adapted:
+            self._require_vocabularies()
+        text = json.dumps(dict(self._vocabularies), ensure_ascii=False)
         pathlib.Path(directory, VOCABULARIES).write_text(text, encoding="utf-8")
 
     def load_assets(self, directory: str | os.PathLike[str]) -> None:
         """Reads the vocabularies; called by Keras when a model is loaded."""
         text = pathlib.Path(directory, VOCABULARIES).read_text(encoding="utf-8")
         vocabularies = json.loads(text)
+        missing = {f.name for f in filter(_looks_up, self.features)} - vocabularies.keys()
+        if missing:
+            raise ModelError(f"the file lacks the vocabularies of {sorted(missing)}")
         for name, vocabulary in vocabularies.items():
             if self._sizes.get(name) != len(vocabulary) + FIRST_ID:
                 raise ModelError(
@@ -403,11 +487,11 @@ def _is_numeric(feature: Feature) -> bool:
 
 
 def _learns_vocabulary(feature: Feature) -> bool:
-    return (
-        isinstance(feature, CategoricalFeature)
-        and feature.vocabulary is None
-        and feature.hash_buckets is None
-    )
+    return _looks_up(feature) and feature.vocabulary is None
+
+
+def _looks_up(feature: Feature) -> TypeGuard[CategoricalFeature]:
+    return isinstance(feature, CategoricalFeature) and feature.hash_buckets is None
 
 
 def _must_adapt(feature: Feature) -> bool:

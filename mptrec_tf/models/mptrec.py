@@ -39,8 +39,8 @@ class MPTRec(GrowingModel):
     adversarial_weight * L_adversarial + L2`, with `f_k = a_k[0] s_k * p_k + a_k[1] g`.
 
     Args:
-        encoder: An adapted `FeatureEncoder`. It is kept (and saved) with the model, and is not part
-            of the computation: the model reads what the encoder gives.
+        encoder: An adapted `FeatureEncoder`. A copy is kept (and saved) with the model, and is not
+            part of the computation: the model reads what the encoder gives.
         tasks: The stage 1 tasks.
         embedding_dim: Width of the embeddings of features that give none of their own. Defaults to
             8 (published: 4 to 5).

@@ -51,8 +51,9 @@ class MultiTaskModel(keras.Model):
     losses. `fit` runs `steps_per_execution` steps in one XLA computation, see `MultiStep`.
 
     Args:
-        encoder: An adapted `FeatureEncoder`. It is kept (and saved) with the model, and is not part
-            of the computation: the model reads what the encoder gives.
+        encoder: An adapted `FeatureEncoder`. A copy is kept (and saved) with the model, and is not
+            part of the computation: the model reads what the encoder gives. The one that was given
+            may be adapted again.
         tasks: The tasks.
         **kwargs: `name` and `dtype` (such as `"mixed_bfloat16"`).
 
@@ -70,7 +71,7 @@ class MultiTaskModel(keras.Model):
             raise ModelError("the encoder has not learned its encoding yet; call adapt(data) first")
         if not tasks:
             raise ModelError("a model needs at least one task")
-        self.encoder = encoder
+        self.encoder = encoder.copy(adaptable=False)
         spec = {"features": dump(encoder.features), "tasks": dump(tuple(tasks))}
         self._given_tasks = parse(DataSpec, spec, "the model").tasks
         self._metrics_of_tasks = TaskMetrics(list(self._given_tasks))

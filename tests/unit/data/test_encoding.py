@@ -358,6 +358,63 @@ def test_an_encoder_that_was_not_adapted_can_be_copied_and_then_adapted():
     assert encoder.adapt(TRAIN).vocabulary("city") == ["Rome", "Bonn", "Oslo"]
 
 
+def test_a_copy_keeps_its_encoding_when_either_is_adapted_again(encoder):
+    before, text = encoder.encode(TRAIN), encoder.to_json()
+    twin, held = encoder.copy(), encoder.copy(adaptable=False)
+    assert twin.get_config() == held.get_config() == encoder.get_config()
+    encoder.adapt(TRAIN | {"city": ["Nice", "Rome", "Rome", "Rome"], "age": [1.0] * 4})
+    assert encoder.to_json() != text
+    twin.adapt(TRAIN | {"city": ["Pisa"] * 4})
+    assert (twin.vocabulary("city"), encoder.vocabulary("city")) == (["Pisa"], ["Rome", "Nice"])
+    assert held.to_json() == text
+    for key, array in held.encode(TRAIN).items():
+        np.testing.assert_array_equal(array, before[key])
+    with pytest.raises(ModelError, match="belongs to a model"):
+        held.adapt(TRAIN)
+    assert held.to_json() == text
+
+
+def test_a_copy_costs_nothing(encoder, monkeypatch):
+    def no_table(*_):
+        raise AssertionError("a table was made")
+
+    monkeypatch.setattr("mptrec_tf.data.encoding._lookup_table", no_table)
+    twin = encoder.copy()
+    for feature in ("city", "sex"):
+        assert twin.vocabulary(feature) is encoder.vocabulary(feature)
+        assert twin.tables[feature] is encoder.tables[feature]
+
+
+def test_a_configuration_alone_encodes_what_needs_no_learned_vocabulary(tmp_path, encoder):
+    fixed = CategoricalFeature("sex", vocabulary=("m", "f"))
+    features = [fixed, CategoricalFeature("zip", hash_buckets=5), NumericFeature("age")]
+    whole = FeatureEncoder(features).adapt(TRAIN)
+    read = FeatureEncoder.from_config(whole.get_config())
+    assert read.vocabulary("sex") == ["m", "f"]
+    for key, array in whole.encode(TRAIN).items():
+        np.testing.assert_array_equal(read.encode(TRAIN)[key], array)
+
+    read = FeatureEncoder.from_config(encoder.get_config())
+    assert read.is_adapted
+    assert read.vocabulary("sex") == ["m", "f"]
+    assert read.vocabulary_size("city") == 5
+    for use in (
+        lambda: read.encode(TRAIN),
+        lambda: read({name: _tensor(values) for name, values in TRAIN.items()}),
+        lambda: read.vocabulary("city"),
+        lambda: read.to_json(),
+        lambda: read.save_assets(str(tmp_path)),
+    ):
+        with pytest.raises(ModelError, match="the vocabulary of 'city' is not loaded"):
+            use()
+
+
+def test_assets_that_lack_a_vocabulary_are_refused(tmp_path, encoder):
+    FeatureEncoder([CategoricalFeature("zip")]).adapt(TRAIN).save_assets(str(tmp_path))
+    with pytest.raises(ModelError, match=r"lacks the vocabularies of \['city', 'sex', 'tags'"):
+        FeatureEncoder.from_config(encoder.get_config()).load_assets(tmp_path)
+
+
 def test_assets_of_another_encoder_are_refused(tmp_path, encoder):
     FeatureEncoder(FEATURES).adapt(TRAIN | {"city": ["Rome"] * 4}).save_assets(str(tmp_path))
     loaded = FeatureEncoder.from_config(encoder.get_config())

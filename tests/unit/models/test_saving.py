@@ -10,7 +10,15 @@ import keras
 import numpy as np
 import pytest
 
-from mptrec_tf import ModelError, MPTRec, load_model
+from mptrec_tf import (
+    CategoricalFeature,
+    FeatureEncoder,
+    ModelError,
+    MPTRec,
+    NumericFeature,
+    Task,
+    load_model,
+)
 from mptrec_tf.models import save_model
 
 SMALL = {"tower_units": (4,), "input_projection": 3}
@@ -152,6 +160,29 @@ def test_the_encoder_comes_along(folder, encoder, rows):
     assert model.encoder.vocabulary("city") == encoder.vocabulary("city")
     for key, values in encoder.encode(rows).items():
         np.testing.assert_array_equal(model.encoder.encode(rows)[key], values)
+
+
+def test_a_model_keeps_its_encoder_when_the_one_it_was_given_is_adapted_again(rows, tmp_path):
+    given = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")]).adapt(rows)
+    model = MPTRec(given, [Task("click", "click")], embedding_dim=4, expert_units=(8,))
+    before = model.predict(model.encoder.encode(rows), verbose=0)["click"]
+
+    tomorrow = rows | {"city": np.where(rows["age"] > 40, "Rome", "Quito")}
+    given.adapt(tomorrow)
+
+    assert given.vocabulary("city") != model.encoder.vocabulary("city")
+    save_model(model, tmp_path / "model.keras")
+    for found in (model, load_model(tmp_path / "model.keras")):
+        after = found.predict(found.encoder.encode(rows), verbose=0)["click"]
+        np.testing.assert_array_equal(after, before)
+        with pytest.raises(ModelError, match="this encoder belongs to a model"):
+            found.encoder.adapt(tomorrow)
+
+
+def test_a_clone_says_that_its_vocabularies_are_not_loaded(models, rows):
+    clone = keras.models.clone_model(models["stage1"])
+    with pytest.raises(ModelError, match="the vocabulary of 'city' is not loaded"):
+        clone.encoder.encode(rows)
 
 
 def test_weights_alone(models, arrays, tmp_path):
