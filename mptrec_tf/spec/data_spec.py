@@ -5,13 +5,12 @@ import os
 import pathlib
 from typing import Annotated
 
-import yaml
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from mptrec_tf.errors import SpecError
 from mptrec_tf.spec.features import Feature
-from mptrec_tf.spec.parsing import STRICT, dump, load_yaml, parse
+from mptrec_tf.spec.parsing import STRICT, dump, load_yaml, parse, to_yaml
 from mptrec_tf.spec.tasks import Task
 
 
@@ -90,8 +89,7 @@ class DataSpec:
 
     def to_yaml(self, path: str | os.PathLike[str]) -> None:
         """Writes the spec as YAML, leaving out what is at its default."""
-        text = yaml.safe_dump(dump(self), sort_keys=False, allow_unicode=True)
-        pathlib.Path(path).write_text(text, encoding="utf-8")
+        pathlib.Path(path).write_text(to_yaml(dump(self)), encoding="utf-8")
 
 
 def check_labels_are_not_features(features: tuple[Feature, ...], tasks: tuple[Task, ...]) -> None:

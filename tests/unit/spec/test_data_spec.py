@@ -42,11 +42,19 @@ def test_yaml_there_and_back_gives_an_equal_spec(tmp_path):
     assert DataSpec.from_yaml(tmp_path / "spec.yaml") == SPEC
 
 
+@pytest.mark.parametrize("text", ["1e5", "1e-3", "1.", "007", "on", "null", "2024-01-02", "é: #"])
+def test_yaml_keeps_a_text_that_looks_like_something_else(tmp_path, text):
+    feature = CategoricalFeature("c", vocabulary=(text, "a"), missing_values=(text + "0",))
+    spec = DataSpec([feature], [Task("t", text, positive=text)])
+    spec.to_yaml(tmp_path / "spec.yaml")
+    assert DataSpec.from_yaml(tmp_path / "spec.yaml") == spec
+
+
 def test_yaml_leaves_out_what_is_at_its_default(tmp_path):
     DataSpec([NumericFeature("age")], [Task("click", "clicked")]).to_yaml(tmp_path / "spec.yaml")
     assert (tmp_path / "spec.yaml").read_text() == (
-        "features:\n- name: age\n  kind: numeric\n"
-        "tasks:\n- name: click\n  label: clicked\n  kind: binary\n"
+        "features:\n- {name: age, kind: numeric}\n"
+        "tasks:\n- {name: click, label: clicked, kind: binary}\n"
     )
 
 
