@@ -179,10 +179,12 @@ class RowsByNumber(NamedTuple):
     Attributes:
         numbers: Of the rows of each batch, a dataset of int64 (B,).
         gather: Gives the rows of some numbers, of any shape.
+        count: How many rows there are.
     """
 
     numbers: tf.data.Dataset
     gather: Callable[[tf.Tensor], Any]
+    count: int
 
 
 def rows_by_number(dataset: Any) -> RowsByNumber | None:
@@ -239,7 +241,7 @@ def gathered_batches(
         indices = cut(tf.range(rows, dtype=tf.int64))
     batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     if at_once:
-        batches.rows_by_number = RowsByNumber(indices.prefetch(tf.data.AUTOTUNE), gather)
+        batches.rows_by_number = RowsByNumber(indices.prefetch(tf.data.AUTOTUNE), gather, rows)
     return batches
 
 

@@ -356,9 +356,10 @@ class MPTRec(GrowingModel):
             *args: As in Keras.
             cache: Computes what the frozen part makes of each row once instead of in every epoch,
                 in stage 2: `"memory"`, or a directory, whose files a later `fit` of the same rows
-                uses. `x` and `validation_data` are datasets then; the rows of `x` are shuffled anew
-                in each epoch, unless `shuffle=False`. See `mptrec_tf.training.cache_rows` for more.
-                Defaults to `None`.
+                uses; those of `make_dataset` may be shuffled, those of another dataset must come in
+                the same order. `x` and `validation_data` are datasets then; the rows of `x` are
+                shuffled anew in each epoch, unless `shuffle=False`. See
+                `mptrec_tf.training.cache_rows` for more. Defaults to `None`.
             **kwargs: As in Keras.
 
         Raises:

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from mptrec_tf.data.datasets import EXAMPLE_ID, gathered_batches
-from mptrec_tf.data.encoded import EncodedRows, RowsInMemory
+from mptrec_tf.data.datasets import EXAMPLE_ID, gathered_batches, rows_by_number, summarize
+from mptrec_tf.data.encoded import EncodedRows
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models import MPTRec
 from mptrec_tf.training.files import write_json
@@ -162,9 +162,12 @@ def cached_dataset(
 ) -> tf.data.Dataset:
     """Batches of cached representations in the place of a dataset's, for `MPTRec.fit`.
 
+    Rows that `make_dataset` holds in memory are taken in their own order, shuffled or not, so that
+    files of them are found again. Another dataset is read twice, and never held in memory.
+
     Args:
         model: The model.
-        dataset: Encoded batches `(x, y)` or `(x, y, weights)`, which are read once.
+        dataset: Encoded batches `(x, y)` or `(x, y, weights)`.
         cache: `"memory"`, or a directory.
         part: Name of the rows, of their directory within that one.
         shuffle: Whether to shuffle all rows anew in each epoch. Defaults to `False`.
@@ -187,14 +190,57 @@ def cached_dataset(
         )
     if not isinstance(dataset.element_spec[0], dict):
         raise ModelError("cache= was given a dataset of cached representations")
-    batches = list(dataset)
-    if not batches:
+    rows = _RowsOfDataset(dataset)
+    if rows.batch_size is None:
         raise ModelError("cache= was given a dataset without rows")
-    arrays = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)
-    batch_size = len(tf.nest.flatten(batches[0])[0])
     directory = None if cache == "memory" else pathlib.Path(cache, part)
-    rows = cache_rows(model, RowsInMemory(arrays), directory)
-    return rows.batches(batch_size, shuffle=shuffle)
+    if directory is not None:
+        stored = _identity_in(directory).get("rows", rows.digest)
+        if stored != rows.digest != _RowsOfDataset(dataset).digest:
+            raise ModelError(
+                f"{directory} holds the rows in another order, or other rows: the dataset is "
+                "shuffled, and gives them in another order whenever they are read. Give fit the "
+                "rows unshuffled, since it shuffles them itself, and delete this directory"
+            )
+    return cache_rows(model, rows, directory).batches(rows.batch_size, shuffle=shuffle)
+
+
+class _RowsOfDataset:
+    """The rows of any dataset as `EncodedRows`, in one order where they can be had by number.
+
+    Args:
+        dataset: Batches of encoded rows.
+
+    Attributes:
+        digest: As `summarize` gives it.
+        batch_size: Rows in the first batch of the dataset, `None` if it has none.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        self.batch_size: int | None = None
+        self._dataset, self._by_number = dataset, rows_by_number(dataset)
+        if self._by_number is not None:
+            for numbers in self._by_number.numbers.take(1):
+                self.batch_size = len(numbers)
+            self._number, self.digest = summarize(self._cut(BATCH))
+        else:
+            self._number, self.digest = summarize(self._watched())
+
+    def batches(self, batch_size: int, **_: Any) -> tf.data.Dataset:
+        """The rows, not shuffled, with a known number of batches."""
+        count = -(-self._number // batch_size)
+        return self._cut(batch_size).apply(tf.data.experimental.assert_cardinality(count))
+
+    def _cut(self, batch_size: int) -> tf.data.Dataset:
+        if self._by_number is None:
+            return self._dataset.rebatch(batch_size)
+        _, gather, count = self._by_number
+        return gathered_batches(count, gather, batch_size=batch_size, shuffle=False, seed=0)
+
+    def _watched(self) -> Iterator[Any]:
+        for batch in self._dataset:
+            self.batch_size = self.batch_size or len(tf.nest.flatten(batch)[0])
+            yield batch
 
 
 def where_to_cache(
@@ -367,15 +413,28 @@ def _reinterpret(tensor: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 def _claim(directory: pathlib.Path, identity: dict[str, Any]) -> None:
     """Makes the directory that of some representations, or refuses one that holds others."""
     directory.mkdir(parents=True, exist_ok=True)
+    stored = _identity_in(directory)
+    if not stored and not any(directory.glob("*.npy")):
+        write_json(identity, directory / IDENTITY)
+        return
+    differences = {
+        "backbone": "by another backbone",
+        "rows": "of other rows",
+        "dtype": f"in {stored.get('dtype', 'another precision')}",
+        "length": "in files of another length",
+    }
+    found = [text for key, text in differences.items() if stored.get(key) != identity[key]]
+    if found:
+        raise ModelError(
+            f"{directory} holds representations {' and '.join(found)}; give another directory, or "
+            "delete this one"
+        )
+
+
+def _identity_in(directory: pathlib.Path) -> dict[str, Any]:
+    """The identity of the representations in a directory, empty if there is none."""
     file = directory / IDENTITY
-    if file.is_file() or any(directory.glob("*.npy")):
-        if not file.is_file() or json.loads(file.read_text()) != identity:
-            raise ModelError(
-                f"{directory} holds representations by another backbone, or of other rows; give "
-                "another directory, or delete this one"
-            )
-    else:
-        write_json(identity, file)
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _open(file: pathlib.Path, length: int, record: np.dtype) -> np.ndarray | None:

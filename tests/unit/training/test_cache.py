@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mptrec_tf import FeatureEncoder, ModelError, MPTRec, Task, load_model
+from mptrec_tf import FeatureEncoder, ModelError, MPTRec, Task, load_model, make_dataset
 from mptrec_tf.config import TrainingConfig
 from mptrec_tf.data import RowsInFiles, RowsInMemory, encode_rows
 from mptrec_tf.models.backbone import Backbone
@@ -231,7 +231,7 @@ def test_a_damaged_shard_is_computed_again(damage, model, rows, computed, tmp_pa
     assert_same(content(again), whole)
 
 
-@pytest.mark.parametrize("stale", ["rows", "weights", "identity"])
+@pytest.mark.parametrize("stale", ["rows", "weights", "dtype", "identity"])
 def test_a_directory_of_something_else_is_refused(stale, model, rows, frame, encoder, tmp_path):
     cache_rows(model, rows, tmp_path)
     if stale == "rows":
@@ -240,11 +240,17 @@ def test_a_directory_of_something_else_is_refused(stale, model, rows, frame, enc
     elif stale == "weights":
         bias = model.backbone.experts.biases[0]
         bias.assign(np.nextafter(bias.numpy(), np.float32(1)))
-    else:
+    elif stale == "identity":
         (tmp_path / "identity.json").unlink()
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(ModelError, match=f"{tmp_path} holds representations by another backbone"):
-        cache_rows(model, rows, tmp_path)
+    what = {
+        "rows": "of other rows",
+        "weights": "by another backbone",
+        "dtype": "in float32",
+        "identity": "by another backbone and of other rows and in another precision and in files",
+    }
+    with pytest.raises(ModelError, match=f"{tmp_path} holds representations {what[stale]}"):
+        cache_rows(model, rows, tmp_path, dtype="float16" if stale == "dtype" else None)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -311,6 +317,37 @@ def test_fit_caches_by_itself(place, make_model, rows, computed, tmp_path):
         assert sum(computed) == 2 * ROWS
         with pytest.raises(ModelError, match="of other rows"):
             cached.fit(rows.batches(30).skip(1), cache=tmp_path, verbose=0)
+
+
+def test_fit_finds_the_files_of_rows_that_make_dataset_shuffles(
+    make_model, frame, encoder, computed, tmp_path
+):
+    data = make_dataset(frame[:ROWS], encoder, [NEW], batch_size=30, shuffle=True)
+    again = make_dataset(frame[:ROWS], encoder, [NEW], batch_size=30, shuffle=True, seed=5)
+    plain = make_dataset(frame[:ROWS], encoder, [NEW], batch_size=30)
+    streamed = make_dataset(frame[:ROWS], encoder, [NEW], batch_size=30, stream=True)
+    model = make_model()
+    model.add_task(NEW, tower_units=(3,))
+    for dataset in (data, data, again, plain, streamed, plain.map(lambda *batch: batch)):
+        model.fit(dataset, cache=tmp_path, verbose=0)
+    assert sum(computed) == ROWS
+    _, y, _ = content(RowsInMemory(encode_rows(frame[:ROWS], encoder, [NEW])))[0]
+    stored = np.concatenate([np.load(file)["3"] for file in sorted(tmp_path.glob("train/*.npy"))])
+    np.testing.assert_array_equal(stored, y["buy"])
+
+
+@pytest.mark.parametrize("change", ["order", "rows"])
+def test_fit_tells_a_shuffled_dataset_from_other_rows(make_model, rows, change, tmp_path):
+    model = make_model()
+    model.add_task(NEW, tower_units=(3,))
+    shuffled = rows.batches(30).unbatch().shuffle(ROWS).batch(30)
+    model.fit(shuffled, cache=tmp_path / "shuffled", verbose=0)
+    model.fit(rows.batches(30), cache=tmp_path / "plain", verbose=0)
+    for directory in ("shuffled", "plain"):
+        other = shuffled if change == "order" else rows.batches(30).skip(1)
+        message = "the dataset is shuffled" if change == "order" else "of other rows; give"
+        with pytest.raises(ModelError, match=message):
+            model.fit(other, cache=tmp_path / directory, verbose=0)
 
 
 def test_fit_shuffles_what_it_caches(model, rows, monkeypatch):
