@@ -179,12 +179,12 @@ class RowsByNumber(NamedTuple):
     Attributes:
         numbers: Of the rows of each batch, a dataset of int64 (B,).
         gather: Gives the rows of some numbers, of any shape.
-        count: How many rows there are.
+        rows: How many there are.
     """
 
     numbers: tf.data.Dataset
     gather: Callable[[tf.Tensor], Any]
-    count: int
+    rows: int
 
 
 def rows_by_number(dataset: Any) -> RowsByNumber | None:
