@@ -126,30 +126,22 @@ def _writing(path: pathlib.Path) -> Iterator[Any]:
     import pyarrow.csv
     import pyarrow.parquet
 
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with contextlib.ExitStack() as stack:
-            writer = schema = None
+    from mptrec_tf.files import written_whole
 
-            def write(table: pa.Table) -> None:
-                nonlocal writer, schema
-                if writer is None:
-                    file = stack.enter_context(
-                        pa.output_stream(
-                            partial, compression="gzip" if path.suffix == ".gz" else None
-                        )
-                    )
-                    new = (
-                        pa.parquet.ParquetWriter if path.suffix == ".parquet" else pa.csv.CSVWriter
-                    )
-                    schema = table.schema
-                    writer = stack.enter_context(new(file, schema))
-                writer.write_table(table.cast(schema))
+    with written_whole(path) as partial, contextlib.ExitStack() as stack:
+        writer = schema = None
 
-            yield write
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        def write(table: pa.Table) -> None:
+            nonlocal writer, schema
+            if writer is None:
+                compression = "gzip" if path.suffix == ".gz" else None
+                file = stack.enter_context(pa.output_stream(partial, compression=compression))
+                new = pa.parquet.ParquetWriter if path.suffix == ".parquet" else pa.csv.CSVWriter
+                schema = table.schema
+                writer = stack.enter_context(new(file, schema))
+            writer.write_table(table.cast(schema))
+
+        yield write
 
 
 def _output(text: str) -> pathlib.Path:

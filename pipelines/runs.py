@@ -15,6 +15,7 @@ from tfx import v1 as tfx
 import mptrec_tf
 from mptrec_tf.config import Config
 from mptrec_tf.errors import PipelineError
+from mptrec_tf.files import write_json
 from mptrec_tf.spec.parsing import dump
 from pipelines import pretrain, prompt_tune
 from pipelines.base import Base, base_of, check_base, served_tasks
@@ -185,12 +186,8 @@ class _Record:
     values: dict[str, Any]
 
     def write(self, version: int, directory: str) -> None:
-        text = json.dumps(
-            {**self.values, "key": self.key, "version": version, "directory": directory}, indent=1
-        )
-        partial = self.file.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self.file)
+        record = {**self.values, "key": self.key, "version": version, "directory": directory}
+        write_json(record, self.file, indent=1)
 
 
 class _Place:

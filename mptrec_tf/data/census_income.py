@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from mptrec_tf.data.cache import data_directory
 from mptrec_tf.errors import DataError
+from mptrec_tf.files import written_whole
 from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, NumericFeature, Task
 
 NAME = "census-income"
@@ -209,9 +210,8 @@ def get(source: str | pathlib.Path | None = None, *, progress: bool = True) -> S
         (paths.validation, test.take(rows[::2])),
         (paths.test, test.take(rows[1::2])),
     ):
-        partial = path.with_suffix(".partial")
-        pa.parquet.write_table(table, partial, compression="zstd")
-        partial.replace(path)
+        with written_whole(path) as partial:
+            pa.parquet.write_table(table, partial, compression="zstd")
     return paths
 
 

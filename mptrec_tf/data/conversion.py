@@ -9,6 +9,7 @@ import pyarrow.parquet
 
 from mptrec_tf.data.readers import Chunk, Path, Source, read_chunks
 from mptrec_tf.errors import DataError
+from mptrec_tf.files import written_whole
 
 
 def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
@@ -35,19 +36,15 @@ def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
     ```
     """
     path = pathlib.Path(destination)
-    partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     chunks = read_chunks(source, progress=f"writing {path.name}" if progress else None)
-    try:
+    with written_whole(path) as partial:
         if path.suffix == ".parquet":
             rows = _write_parquet(chunks, partial)
         elif path.name.endswith((".tfrecord", ".tfrecord.gz")):
             rows = _write_tfrecord(chunks, partial, "GZIP" if path.suffix == ".gz" else "")
         else:
             raise DataError(f"{path}: write to .parquet, .tfrecord or .tfrecord.gz")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return rows
 
 

@@ -9,6 +9,7 @@ from typing import overload
 import keras
 
 from mptrec_tf.errors import ModelError
+from mptrec_tf.files import written_whole
 from mptrec_tf.models.growing import GrowingModel, ModelT
 from mptrec_tf.models.mptrec import MPTRec
 
@@ -22,12 +23,8 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with written_whole(path) as partial:
         model.save(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @overload

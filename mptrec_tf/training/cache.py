@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 from mptrec_tf.data.datasets import EXAMPLE_ID, gathered_batches, rows_by_number, summarize
 from mptrec_tf.data.encoded import EncodedRows
 from mptrec_tf.errors import ModelError
+from mptrec_tf.files import write_json, written_whole
 from mptrec_tf.models import MPTRec
-from mptrec_tf.training.files import write_json
 
 BATCH = 4096
 BATCHES_OF_SHARD = 16
@@ -234,8 +234,8 @@ class _RowsOfDataset:
     def _cut(self, batch_size: int) -> tf.data.Dataset:
         if self._by_number is None:
             return self._dataset.rebatch(batch_size)
-        _, gather, count = self._by_number
-        return gathered_batches(count, gather, batch_size=batch_size, shuffle=False, seed=0)
+        _, gather, number = self._by_number
+        return gathered_batches(number, gather, batch_size=batch_size, shuffle=False, seed=0)
 
     def _watched(self) -> Iterator[Any]:
         for batch in self._dataset:
@@ -448,10 +448,8 @@ def _open(file: pathlib.Path, length: int, record: np.dtype) -> np.ndarray | Non
 
 def _write(records: np.ndarray, file: pathlib.Path) -> np.ndarray:
     """Writes a shard, and gives it as it is in the file."""
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
+    with written_whole(file) as partial, partial.open("wb") as stream:
         np.save(stream, records)
-    partial.replace(file)
     return np.load(file, mmap_mode="r")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.errors import ModelError
+from mptrec_tf.files import write_json, written_whole
 from mptrec_tf.training.workers import (
     is_chief,
     number_of_workers,
@@ -156,9 +157,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
 
     def _save(self, epoch: int) -> None:
         last = self.directory / _weights_name(epoch)
-        partial = self.directory / "partial.weights.h5"
-        self.model.save_weights(partial, overwrite=True)
-        partial.replace(last)
+        with written_whole(last) as partial:
+            self.model.save_weights(partial, overwrite=True)
         state = {
             "identity": self.identity,
             "epochs": self.epochs,
@@ -167,9 +167,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             "last": last.name,
             "generators": [np.array(state).tolist() for state in _generators(self.model)],
         }
-        partial_state = self.directory / f"{STATE}.partial"
-        partial_state.write_text(json.dumps(state, indent=1))
-        partial_state.replace(self.directory / STATE)
+        write_json(state, self.directory / STATE, indent=1)
         kept = {last.name, _weights_name(self.best_epoch)}
         for file in self.directory.glob("epoch-*.weights.h5"):
             if file.name not in kept:

@@ -1,14 +1,5 @@
-"""Files that are complete at every moment."""
+"""See `mptrec_tf.files`."""
 
-import json
-import os
-import pathlib
-from typing import Any
+from mptrec_tf.files import write_json
 
-
-def write_json(value: Any, path: str | os.PathLike[str]) -> None:
-    """Writes plain data; the file is complete at every moment."""
-    path = pathlib.Path(path)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
+__all__ = ["write_json"]

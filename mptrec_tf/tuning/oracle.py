@@ -5,7 +5,7 @@ from typing import Any
 
 import keras_tuner
 
-from mptrec_tf.training.files import write_json
+from mptrec_tf.files import write_json
 
 
 class PatientOracle(keras_tuner.oracles.BayesianOptimizationOracle):

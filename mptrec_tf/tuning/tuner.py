@@ -15,7 +15,7 @@ import keras_tuner
 
 from mptrec_tf.config import Config
 from mptrec_tf.errors import ModelError, SpecError
-from mptrec_tf.training.files import write_json
+from mptrec_tf.files import write_json
 from mptrec_tf.tuning.hypermodel import StageHyperModel
 from mptrec_tf.tuning.oracle import PatientOracle
 

@@ -23,6 +23,7 @@ from mptrec_tf.data.ali_ccp.fields import COMMON_COLUMNS, LABELS, SAMPLE_COLUMNS
 from mptrec_tf.data.ali_ccp.lists import Parsed, parse_block
 from mptrec_tf.data.preparation.lines import BadLines, Range, read_blocks
 from mptrec_tf.data.preparation.parts import add_up, draw, write_counts, write_rows
+from mptrec_tf.files import written_whole
 
 PARTITION_BYTES = 128 << 20
 """Bytes of the larger raw file that one partition stands for."""
@@ -126,13 +127,14 @@ def _write_partitions(table: pa.Table, partitions: int, output: str) -> None:
     bounds = np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=partitions))])
     path = pathlib.Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(partial, table.schema, options=options) as writer:
+    with (
+        written_whole(path) as partial,
+        pa.ipc.new_file(partial, table.schema, options=options) as writer,
+    ):
         for begin, end in itertools.pairwise(bounds):
             batches = table.slice(begin, end - begin).to_batches()
             writer.write_batch(batches[0] if batches else _no_rows(table.schema))
-    partial.replace(path)
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 from mptrec_tf.errors import DataError
+from mptrec_tf.files import write_json, write_text
 
 LOCAL = ("--runner=FnApiRunner",)
 """Arguments of Beam for a run in this process."""
@@ -101,16 +102,9 @@ def _run(
         result = do(jobs[number].argument)
     except DataError as error:
         # Kept, not raised: runners wrap what is raised in their own errors.
-        write_whole(directory / ERROR, str(error))
+        write_text(str(error), directory / ERROR)
         return
-    write_whole(_result(directory, jobs[number]), json.dumps(result))
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file that appears under its name when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_json(result, _result(directory, jobs[number]))
 
 
 def _result(directory: pathlib.Path, job: Job) -> pathlib.Path:

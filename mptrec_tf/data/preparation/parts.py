@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from mptrec_tf.errors import DataError
+from mptrec_tf.files import written_whole
 
 FORMATS = {"parquet": ".parquet", "tfrecord": ".tfrecord.gz"}
 PARTS = ("train", "validation", "test")
@@ -60,12 +61,11 @@ def write_rows(table: pa.Table, directory: pathlib.Path, name: str, file_format:
         return
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / (name + FORMATS[file_format])
-    partial = path.with_name(f".{path.name}.partial")
-    if file_format == "parquet":
-        pa.parquet.write_table(table, partial, compression="zstd")
-    else:
-        _write_tfrecord(table, partial)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        if file_format == "parquet":
+            pa.parquet.write_table(table, partial, compression="zstd")
+        else:
+            _write_tfrecord(table, partial)
 
 
 def _write_tfrecord(table: pa.Table, path: pathlib.Path) -> None:
@@ -102,16 +102,17 @@ def write_counts(table: pa.Table, columns: Sequence[str], path: pathlib.Path) ->
         path: The file, which appears when it is complete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(partial, COUNTS, options=options) as writer:
+    with (
+        written_whole(path) as partial,
+        pa.ipc.new_file(partial, COUNTS, options=options) as writer,
+    ):
         for name in columns:
             column = table[name].combine_chunks()
             if pa.types.is_list(column.type):
                 column = column.flatten()
             found = pc.value_counts(column.cast(pa.string()).drop_null())
             writer.write_batch(pa.RecordBatch.from_arrays(found.flatten(), schema=COUNTS))
-    partial.replace(path)
 
 
 def merge_counts(
@@ -140,9 +141,8 @@ def merge_counts(
                 pending = [_grouped(pending)]
     counts = _grouped(pending).sort_by([("count", "descending"), ("id", "ascending")])
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pa.parquet.write_table(counts, partial, compression="zstd")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        pa.parquet.write_table(counts, partial, compression="zstd")
     numbers = counts["count"].to_numpy()
     rare = numbers <= min_count
     return {

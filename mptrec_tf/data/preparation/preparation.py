@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mptrec_tf.data.preparation.jobs import Job, run_jobs, write_whole
+from mptrec_tf.data.preparation.jobs import Job, run_jobs
 from mptrec_tf.data.preparation.lines import SHOWN, refuse_bad
 from mptrec_tf.data.preparation.parts import FORMATS, PARTS, add_up, merge_counts
 from mptrec_tf.errors import DataError
+from mptrec_tf.files import write_json, write_text
 from mptrec_tf.spec import DataSpec
 from mptrec_tf.spec.parsing import dump, to_yaml
 
@@ -93,7 +94,7 @@ class Preparation:
             )
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        write_whole(plan, json.dumps(work))
+        write_json(work, plan)
 
     def run(
         self,
@@ -159,7 +160,7 @@ class Preparation:
         data = {part: str(self.output / part / f"*{ending}") for part in parts}
         text = to_yaml({"data": data, **dump(spec), **config})
         head = "# Synthetic rows: good for a trial, not for figures.\n" if self.synthetic else ""
-        write_whole(self.output / CONFIG, head + text)
+        write_text(head + text, self.output / CONFIG)
         summary = {
             "synthetic": self.synthetic,
             **total,
@@ -167,7 +168,7 @@ class Preparation:
             "vocabularies": vocabularies,
             "plan": self._plan,
         }
-        write_whole(self.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        write_text(json.dumps(summary, indent=1) + "\n", self.output / SUMMARY)
         shutil.rmtree(self.work, ignore_errors=True)
         return summary
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from mptrec_tf.errors import DataError
+from mptrec_tf.files import written_whole
 
 CHUNK_ROWS = 65_536
 PREFIX = "synthetic_"
@@ -28,9 +29,9 @@ def write_lines(
         lines: Gives the lines from one number up to another, with their line breaks.
         progress: Whether to show a progress bar.
     """
-    partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
+        written_whole(path) as partial,
         partial.open("wb") as file,
         tqdm(
             desc=path.name, total=rows, unit=" rows", unit_scale=True, disable=not progress
@@ -43,7 +44,6 @@ def write_lines(
             used = np.frombuffer(offsets, np.int32)[[texts.offset, texts.offset + len(texts)]]
             file.write(memoryview(data)[used[0] : used[1]])
             bar.update(end - start)
-    partial.replace(path)
 
 
 def write_truth(directory: pathlib.Path, truth: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 from mptrec_tf.errors import ServingError
+from mptrec_tf.files import written_whole
 from mptrec_tf.serving.config.models import ServedModels
 
 HEADER = "# Written by `mptrec serving config`, which keeps no comments but this one.\n"
@@ -72,15 +73,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         ServingError: If the file cannot be written.
     """
     target = pathlib.Path(path).resolve()
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(HEADER + text)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            partial.chmod(target.stat().st_mode)
-        partial.replace(target)
+        with written_whole(target) as partial:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(HEADER + text)
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                partial.chmod(target.stat().st_mode)
     except OSError as error:
         raise ServingError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -77,7 +77,7 @@ lines.RANGE_BYTES = 60_000
 write, written = byte_rec.write_rows, []
 def slow(table, directory, name, file_format):
     if len(written) == 7:
-        path = directory / f".{name}.parquet.partial"
+        path = directory / f".partial-{name}.parquet"
         path.write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     written.append(name)
@@ -117,7 +117,7 @@ def test_a_killed_preparation_goes_on_and_nothing_half_written_has_a_final_name(
     assert times == before
     assert not any(name.endswith(("-00000", "-00001")) for name in noted)
     assert sum(summary["rows"].values()) == 6000
-    assert not list(out.rglob("*.partial"))
+    assert not list(out.rglob("*partial*"))
     assert sorted(path.name for path in out.iterdir()) == [
         "config.yaml", "summary.json", "test", "train", "validation", "vocabularies",
     ]  # fmt: skip

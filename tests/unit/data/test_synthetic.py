@@ -188,7 +188,7 @@ def test_the_seed_decides_everything_and_chunks_nothing_but_their_own(tmp_path, 
     skeleton = "synthetic_sample_skeleton_train.csv"
     long, short = ((tmp_path / name / skeleton).read_bytes() for name in "ac")
     assert long.startswith(short)
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*partial*"))
     assert all(path.name.startswith("synthetic_") for path in (tmp_path / "a").iterdir())
 
 

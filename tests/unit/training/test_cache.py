@@ -200,7 +200,7 @@ def test_a_shard_that_was_half_written_is_none(model, rows, computed, monkeypatc
     save = np.save
 
     def die(stream, records):
-        if stream.name.endswith("00001.partial"):
+        if stream.name.endswith(".partial-00001.npy"):
             save(stream, records[:20])
             raise Killed
         save(stream, records)

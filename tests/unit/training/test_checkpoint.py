@@ -116,8 +116,8 @@ def test_a_training_that_is_over_only_restores(rows, encoder, tmp_path):
 def test_half_written_files_do_not_matter(rows, encoder, tmp_path):
     values = [0.1, 0.2, 0.3]
     train(rows, encoder, Scripted(tmp_path, "val_click_auc", values=values), epochs=2)
-    (tmp_path / "partial.weights.h5").write_bytes(b"half")
-    (tmp_path / "state.json.partial").write_text("{")
+    (tmp_path / ".partial-epoch-003.weights.h5").write_bytes(b"half")
+    (tmp_path / ".partial-state.json").write_text("{")
     second = Scripted(tmp_path, "val_click_auc", values=values)
     train(rows, encoder, second, epochs=3)
     assert list(second.weights) == [2]
