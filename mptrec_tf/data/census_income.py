@@ -26,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from mptrec_tf.data.cache import data_directory
+from mptrec_tf.data.downloads import data_directory
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
 from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, NumericFeature, Task

@@ -9,7 +9,7 @@ from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
-from mptrec_tf.models.freezing import fingerprint
+from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.multi_task import MultiTaskModel, Outcome
 from mptrec_tf.models.objectives import prediction
 from mptrec_tf.spec import Task

@@ -17,7 +17,7 @@ from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
 from mptrec_tf.models.adversary import Adversary, assign_lowest_loss
 from mptrec_tf.models.backbone import Backbone, Representation
-from mptrec_tf.models.freezing import fingerprint
+from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.growing import GrowingModel
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.models.prompt_module import PromptModule

@@ -1,6 +1,6 @@
 """What happens around `fit`: progress, checkpoints, stages."""
 
-from mptrec_tf.models.freezing import fingerprint
+from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.training.assignment import PeriodicAssignment
 from mptrec_tf.training.cache import CachedRows, cache_rows

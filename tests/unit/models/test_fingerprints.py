@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mptrec_tf.models.freezing import fingerprint
+from mptrec_tf.models.fingerprints import fingerprint
 
 
 def weights(values=(1.0, 2.0), name="kernel", dtype="float32"):
