@@ -27,9 +27,9 @@ from mptrec_tf.experiments.training import (
     with_values,
 )
 from mptrec_tf.experiments.trees import check_trees
+from mptrec_tf.files import write_json
 from mptrec_tf.models import save_model
 from mptrec_tf.spec.parsing import dump
-from mptrec_tf.training.files import write_json
 from mptrec_tf.training.fitting import CACHE
 
 OF_A_CELL = ("experiment", "variant", "new_tasks", "seed", "digest")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mptrec_tf.errors import ModelError
+from mptrec_tf.files import write_text
 
 Line = dict[str, Any]
 
@@ -54,15 +55,11 @@ class Results:
         directory = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            self._write([*self.lines(), line])
+            lines = [*self.lines(), line]
+            texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
+            write_text("".join(f"{text}\n" for text in texts), self.path)
         finally:
             os.close(directory)
-
-    def _write(self, lines: list[Line]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
-        partial.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-        partial.replace(self.path)
 
 
 @contextlib.contextmanager

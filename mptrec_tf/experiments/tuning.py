@@ -10,7 +10,7 @@ from mptrec_tf.config import Config
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.plan import Run
 from mptrec_tf.experiments.training import extended_model, new_model
-from mptrec_tf.training.files import write_json
+from mptrec_tf.files import write_json
 from mptrec_tf.tuning import Stage1HyperModel, Stage2HyperModel, StageHyperModel, StageTuner
 
 
