@@ -189,6 +189,7 @@ def score(
         predictions = {name: outputs[name].numpy() for name in names}
         parts.append((labels, predictions, weights))
     labels, predictions, weights = tf.nest.map_structure(lambda *p: np.concatenate(p), *parts)
+    labels = {name: np.asarray(values) for name, values in model.measured(labels).items()}
     counts = {name: int(np.count_nonzero(~np.isnan(labels[name]))) for name in names}
     require_labels(tasks, counts, describe(source))
     return {

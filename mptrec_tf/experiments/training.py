@@ -162,6 +162,7 @@ def score(model: Any, data: EncodedParts, part: str, tasks: Sequence[str]) -> di
     outputs, labels, weights = tf.nest.map_structure(
         lambda *piece: np.concatenate([array.numpy() for array in piece]), *pieces
     )
+    labels = {name: np.asarray(values) for name, values in model.measured(labels).items()}
     return {
         name: Scored(model.task(name), labels[name], outputs[name], weights.get(name))
         for name in tasks

@@ -47,8 +47,9 @@ class Outcome(NamedTuple):
 class MultiTaskModel(keras.Model):
     """A model of several tasks: its losses, metrics and masks follow from the tasks.
 
-    A subclass gives `logits_of`, and `training_outcome` where more is trained than the tasks'
-    losses. `fit` runs `steps_per_execution` steps in one XLA computation, see `MultiStep`.
+    A subclass gives `logits_of`; `training_outcome` where more is trained than the tasks' losses;
+    `measured` where predictions answer to other labels than those given. `fit` runs
+    `steps_per_execution` steps in one XLA computation, see `MultiStep`.
 
     Args:
         encoder: An adapted `FeatureEncoder`. A copy is kept (and saved) with the model, and is not
@@ -108,6 +109,14 @@ class MultiTaskModel(keras.Model):
         """
         names = [task.name for task in self.trained_tasks]
         return self._outcome(y, weights, self.logits_of(x, names, training=True))
+
+    def measured(self, y: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The labels that losses and metrics compare predictions with; a subclass may correct them.
+
+        Args:
+            y: Labels by task, float (B,), NaN for no label; of some tasks, or such as this gave.
+        """
+        return y
 
     # Tasks
 
@@ -316,7 +325,7 @@ class MultiTaskModel(keras.Model):
         names = [task.name for task in self.tasks if task.name in (y or {})]
         if not names:
             raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
-        outcome = self._outcome(y, weights or {}, self.logits_of(x, names))
+        outcome = self._outcome(self.measured(y), weights or {}, self.logits_of(x, names))
         return self.counted(data, outcome)
 
     def outcome_shapes(self, rows: int) -> Outcome:
@@ -363,6 +372,7 @@ class MultiTaskModel(keras.Model):
         """
         metrics = self._metrics_of_tasks
         metrics.loss.update_state(loss, sample_weight=rows)
+        y = self.measured(y)
         for name, out in logits.items():
             labels = ops.cast(y[name], "float32")
             metrics.update(name, labels, out, losses[name], (weights or {}).get(name))

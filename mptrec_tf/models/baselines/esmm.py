@@ -1,9 +1,11 @@
 """Conversion learned from all impressions, as the product of two probabilities."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
@@ -26,8 +28,8 @@ class ESMM(FunnelModel):
         tasks: The tasks, all binary; see `FunnelModel` for labels that are missing.
         funnel: Their names from the first step to the last. Defaults to `None`: their own order.
         conditional: Whether a step's prediction is its probability once the one before was taken,
-            p(cvr), which fits labels that only those rows have. Defaults to `False`: the
-            probability of having reached it, p(ctcvr), which fits labels that all rows have.
+            p(cvr), and measured on those rows alone, whatever labels the others have. Defaults to
+            `False`: the probability of having reached it, p(ctcvr), measured on all rows.
         **kwargs: See `BaselineModel`.
 
     Example:
@@ -75,6 +77,17 @@ class ESMM(FunnelModel):
         steps = self.towers(representation, training=training)
         return self.in_order(steps if self.conditional else _products(steps))
 
+    def measured(self, y: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Labels of what is predicted: NaN where p(cvr) is, and an earlier step was not taken."""
+        reached = self.reached(y)
+        if not self.conditional:
+            return reached
+        labels = dict(reached)
+        for before, step in itertools.pairwise(reached):
+            own = ops.cast(y[step], "float32")
+            labels[step] = ops.where(ops.equal(reached[before], 0), np.nan, own)
+        return labels
+
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """The losses of having reached each step, and metrics of what is predicted."""
         steps = self.towers(self.represent(x, training=True), training=True)
@@ -84,7 +97,8 @@ class ESMM(FunnelModel):
         if not self.conditional:
             return outcome
         predicted = dict(zip(names, self.in_order(steps), strict=True))
-        return outcome._replace(logits=predicted, losses=self._example_losses(y, predicted))
+        losses = self._example_losses(self.measured(y), predicted)
+        return outcome._replace(logits=predicted, losses=losses)
 
 
 def _products(steps: Sequence[Any]) -> list[Any]:

@@ -15,10 +15,11 @@ from mptrec_tf.spec import Task
 class FunnelModel(BaselineModel):
     """A model whose tasks are the steps of a funnel: who takes a step has taken all before it.
 
-    Training counts every row for every step. A row that did not reach a step has not taken it, so
-    its label there is 0 whatever the data say, also where they have none: a conversion without a
-    click counts as none, and a table with conversion labels of clicked rows alone is as good as
-    one with zeros in the others. A row whose label of the step before is missing keeps its label.
+    Training and metrics count every row for every step. A row that did not reach a step has not
+    taken it, so its label there is 0 whatever the data say, also where they have none: a conversion
+    without a click counts as none, and a table with conversion labels of clicked rows alone is as
+    good as one with zeros in the others. A row whose label of the step before is missing keeps its
+    label, and so do all rows where the labels of that step are not given at all.
 
     Args:
         encoder: An adapted `FeatureEncoder`.
@@ -67,18 +68,26 @@ class FunnelModel(BaselineModel):
         """Labels of having taken each step and all before it.
 
         Args:
-            y: Labels by task, float (B,), NaN for no label.
+            y: Labels of some of the steps, float (B,), NaN for no label.
 
         Returns:
-            The same, 0 where an earlier step was not taken.
+            The same, 0 where an earlier one of them was not taken.
         """
         labels: dict[str, Any] = {}
         before: Any = None
-        for step in self.funnel:
+        for step in self._steps_in(y):
             own = ops.cast(y[step], "float32")
             before = own if before is None else ops.where(ops.equal(before, 0), 0.0, own)
             labels[step] = before
         return labels
+
+    def measured(self, y: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Labels of having reached each step, as the predictions are."""
+        return self.reached(y)
+
+    def _steps_in(self, y: Mapping[str, Any]) -> list[str]:
+        """The steps of which there are labels, in the order of the funnel."""
+        return [step for step in self.funnel if step in y]
 
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """The losses of having reached each step."""

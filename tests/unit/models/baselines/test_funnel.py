@@ -6,6 +6,7 @@ import tensorflow as tf
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mptrec_tf import ModelError
+from mptrec_tf.evaluation import evaluate
 from mptrec_tf.models.baselines.esmm import product_logit
 
 from .conftest import randomize
@@ -85,17 +86,79 @@ def test_conditional_predictions_have_metrics_of_their_own(make_baseline, arrays
     assert results["buy_loss"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_conversion_learns_from_rows_without_a_click(make_baseline, arrays, gradients_of):
-    """And clicks from conversions, since the probability of both is their product."""
-    model = make_baseline("esmm", "click", "buy")
+def metrics_of_truth(labels, scores):
+    """Loss and area of the rows with a label."""
+    known = ~np.isnan(labels)
+    labels, scores = labels[known], np.asarray(scores, float)[known]
+    return log_loss(labels, scores), roc_auc_score(labels, scores)
+
+
+@pytest.mark.parametrize("known", ["everywhere", "after a click", "some unknown"])
+@pytest.mark.parametrize("kind", ["esmm", "esmm conditional", "aitm"])
+def test_predictions_answer_to_labels_of_what_they_predict(
+    make_baseline, arrays, rows, labels, kind, known
+):
+    """In `evaluate`, in the metrics of training, and in the exact metrics of a table."""
+    conditional = kind.endswith("conditional")
+    settings = {"conditional": True} if conditional else {}
+    model = make_baseline(kind.split()[0], "buy", "click", funnel=["click", "buy"], **settings)
     randomize(model)
-    x, y = arrays("click", "buy")
+    x, _ = arrays("click")
+    y = labels[known]
+    no_click = y["click"] == 0
+    buy = np.where(no_click, NAN if conditional else 0, y["buy"])
+    scores = model(x)
+    losses, areas = zip(
+        *(metrics_of_truth(labels, scores[name]) for name, labels in ({**y, "buy": buy}).items()),
+        strict=True,
+    )
+
+    exact = evaluate(model, {**rows, **y}, batch_size=40)
+    found = [model.evaluate(x, y, return_dict=True, verbose=0, batch_size=96)]
+    found.append(model.fit(x, y, batch_size=96, verbose=0).history)
+
+    for metrics in found:
+        for k, name in enumerate(y):
+            assert np.squeeze(metrics[f"{name}_loss"]) == pytest.approx(losses[k], rel=1e-4)
+            area = metrics[f"{name}_auc"]  # by thresholds, with scores of few rows close together
+            assert np.squeeze(area) == pytest.approx(areas[k], abs=0.03)
+    assert found[0]["loss"] == pytest.approx(sum(losses), rel=1e-4)
+    for k, name in enumerate(y):
+        assert exact[name]["log_loss"] == pytest.approx(losses[k], rel=1e-4)
+        assert exact[name]["auc"] == pytest.approx(areas[k])
+    assert exact["buy"]["rows"] == np.sum(~np.isnan(buy))
+
+
+def test_labels_of_steps_that_are_not_given_correct_nothing(make_baseline, arrays, labels):
+    model = make_baseline("esmm", "click", "like", "buy", conditional=True)
+    randomize(model)
+    x, _ = arrays("click")
+    click, buy = labels["everywhere"].values()
+    scores = model(x)["buy"]
+
+    alone = model.evaluate(x, {"buy": buy}, return_dict=True, verbose=0)
+    both = model.evaluate(x, {"buy": buy, "click": click}, return_dict=True, verbose=0)
+
+    assert alone["buy_loss"] == pytest.approx(log_loss(buy, scores), rel=1e-4)
+    clicked = log_loss(buy[click == 1], scores.numpy()[click == 1])
+    assert both["buy_loss"] == pytest.approx(clicked, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conversion_learns_from_rows_without_a_click(make_baseline, arrays, kind):
+    """Also without a label there. In ESMM clicks learn too, since the product is what counts."""
+    model = make_baseline(kind, "click", "buy")
+    randomize(model)
+    x, _ = arrays("click")
     y = {"click": np.zeros(96, np.float32), "buy": np.full(96, NAN, np.float32)}
 
-    gradients = gradients_of(model, x, {**y, "buy": np.zeros(96, np.float32)}, "buy")
+    with tf.GradientTape() as tape:
+        loss = model.training_outcome(x, y, {}).task_losses["buy"]
+    kernel = next(w for w in model.trainable_weights if "towers/hidden/kernel_0" in w.path)
+    gradient = tape.gradient(loss, kernel.value)
 
-    towers = np.any(gradients["towers/hidden/kernel_0"] != 0, axis=(1, 2))
-    assert towers.tolist() == [True, True]
+    towers = np.any(gradient.numpy() != 0, axis=(1, 2))
+    assert towers.tolist() == [kind == "esmm", True]
 
 
 def test_product_of_tiny_probabilities():
