@@ -197,6 +197,11 @@ class MultiTaskModel(keras.Model):
             weights = [task.loss_weight for task in self.trained_tasks]
             with self.distribute_strategy.scope():
                 balancing.begin(weights, self.trainable_weights)
+        self._balance_by(balancing)
+
+    def _balance_by(self, balancing: Balancing | None) -> None:
+        if balancing is not self.balancing:
+            self.train_function = None  # which was made with another one
         # Past Keras' tracking: saved with the model, as the optimizer is, but none of its weights.
         object.__setattr__(self, "balancing", balancing)
 

@@ -1,5 +1,6 @@
 """One network of which each task uses a part, found by pruning."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,13 +9,14 @@ import numpy as np
 from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import HashedDropout
 from mptrec_tf.layers.experts import expert_products
 from mptrec_tf.models.baselines.base import BaselineModel, LayerMaker
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.spec import Task
 
-PASSED_ON = ("batch_size", "sample_weight", "shuffle", "steps_per_epoch")
+PASSED_ON = ("batch_size", "sample_weight", "shuffle", "steps_per_epoch", "validation_split")
 """Arguments of `fit` that the search for the masks trains with too."""
 
 
@@ -197,21 +199,33 @@ class SparseSharing(BaselineModel):
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
         """Finds the masks if there are none yet, and trains all tasks; see `keras.Model.fit`."""
-        if self.density < 1 and min(self.mask_densities().values()) == 1:
-            self.find_masks(x, y, **{name: kwargs[name] for name in PASSED_ON if name in kwargs})
+        if self.compiled and self.density < 1 and min(self.mask_densities().values()) == 1:
+            given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
+            settings = {name: given[name] for name in PASSED_ON if name in given}
+            # Rows that are held out are left out here, and not scored.
+            settings["validation_freq"] = self.pruning_epochs + 1
+            self.find_masks(x, y, verbose=given.get("verbose", "auto"), **settings)
         return super().fit(x, y, *args, **kwargs)
 
     def find_masks(self, x: Any, y: Any = None, **kwargs: Any) -> None:
         """Finds the masks anew, from the weights as they are, which it leaves as they are.
 
+        Tasks are not balanced meanwhile, since one is trained at a time.
+
         Args:
             x: The training data, as for `fit`.
             y: The labels, as for `fit`. Defaults to `None`.
-            **kwargs: Other arguments of `fit`.
+            **kwargs: Other arguments of `fit`. `verbose` defaults to 0.
+
+        Raises:
+            ModelError: If the model was not compiled.
         """
+        if not self.compiled:
+            raise ModelError("compile the model before its masks are searched")
         self._check_arrays(y)
         self.network.use_all()
-        self.optimizer.build(self.trainable_variables)
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.trainable_variables)
         masks = {id(mask) for mask in self.network.masks}
         state = [*self.weights, *self.optimizer.variables]
         state = [variable for variable in state if id(variable) not in masks]
@@ -223,16 +237,19 @@ class SparseSharing(BaselineModel):
             self._counts.assign(counts)
 
         share = self.density ** (1 / self.pruning_rounds)
-        found = False
+        settings = {"verbose": 0, **kwargs, "epochs": self.pruning_epochs}
+        balancing, found = self.balancing, False
         try:
+            self._balance_by(None)
             for number, alone in enumerate(np.eye(len(self.tasks), dtype=np.float32)):
                 for _ in range(self.pruning_rounds):
                     begin(alone)
-                    super().fit(x, y, epochs=self.pruning_epochs, verbose=0, **kwargs)
+                    super().fit(x, y, **settings)
                     self.network.prune(number, share)
             found = True
         finally:
             begin(np.ones(len(self.tasks)))
+            self._balance_by(balancing)
             if not found:
                 self.network.use_all()
 

@@ -1,8 +1,15 @@
 """The search for the masks."""
 
+import json
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
+
+from mptrec_tf import ModelError
 
 from .conftest import randomize
 
@@ -45,7 +52,12 @@ def model(make_baseline):
     return model
 
 
-def test_the_search_leaves_the_weights_as_they_were(model, dataset):
+@pytest.mark.parametrize("balancing", [None, "famo"])
+def test_the_search_leaves_all_as_it_was(model, dataset, balancing):
+    model.compile(keras.optimizers.Adam(0.2), run_eagerly=True, balancing=balancing)
+    before = model.balancing
+    state = [] if before is None else [*before.weights, *before.optimizer.variables]
+    balanced = [np.array(weight) for weight in state]
     beginning = {
         w.path: np.array(w) for w in [*model.weights, *model.optimizer.variables]
         if "mask" not in w.path
@@ -56,6 +68,9 @@ def test_the_search_leaves_the_weights_as_they_were(model, dataset):
     for weight in model.weights:
         if "mask" not in weight.path:
             np.testing.assert_array_equal(weight, beginning[weight.path], err_msg=weight.path)
+    assert model.balancing is before
+    for weight, value in zip(state, balanced, strict=True):
+        np.testing.assert_array_equal(weight, value, err_msg=weight.path)
     assert all(float(np.sum(np.abs(v))) == 0 for v in model.optimizer.variables[2:])
     assert int(model.optimizer.iterations) == model.trained_epochs == 0
     densities = model.mask_densities()
@@ -76,6 +91,106 @@ def test_fit_searches_once(model, dataset):
     assert int(model.optimizer.iterations) == 4
     for mask, before in zip(model.network.masks, masks, strict=True):
         np.testing.assert_array_equal(mask, before)
+
+
+def test_tasks_are_balanced_again_after_the_search(make_baseline, dataset):
+    """The steps of the search were compiled without the balancing."""
+    settings = {"run_eagerly": False, "jit_compile": False, "balancing": "famo"}
+    model = make_baseline("sparse_sharing", "click", "like", compile_with=settings)
+
+    model.fit(dataset("click", "like", batch_size=48), verbose=0)
+
+    assert int(model.optimizer.iterations) == int(model.balancing.optimizer.iterations) == 2
+
+
+def test_the_search_sees_the_rows_and_the_batches_of_fit(model, arrays):
+    """Given by name or by position: those that `validation_split` holds out are not seen."""
+    x, y = arrays("click", "like")
+    y["click"][:72] = np.nan
+    y["like"][:72] = np.nan
+    kernel = np.abs(np.array(model.network.kernels[1]))
+    steps = []
+
+    class Steps(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            steps.append(self.params["steps"])
+
+    model.fit(x, y, 24, 1, 0, callbacks=[Steps()], validation_split=0.25)
+
+    assert steps == [3]
+    for mask in np.array(model.network.masks[1]) == 1:
+        assert kernel[mask].min() >= kernel[~mask].max()
+
+
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_the_search_is_as_verbose_as_fit(model, dataset, capsys, verbose):
+    model.fit(dataset("click", "like", batch_size=48), epochs=3, verbose=verbose)
+
+    rounds = 2 * model.pruning_rounds  # of one epoch each
+    assert capsys.readouterr().out.count("2/2") == (rounds + 3 if verbose else 0)
+
+
+def test_without_compile(make_baseline, dataset):
+    model = make_baseline("sparse_sharing", "click", "like")
+    model = type(model).from_config(model.get_config())
+    with pytest.raises(ValueError, match=r"must call `compile\(\)`"):
+        model.fit(dataset("click", "like"))
+    with pytest.raises(ModelError, match="compile the model before its masks are searched"):
+        model.find_masks(dataset("click", "like"))
+
+
+REPLICAS = """
+import contextlib, json, sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mptrec_tf as mpt
+from mptrec_tf.models import MODELS
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+rows = json.load(open(sys.argv[1]))
+tasks = [mpt.Task(name, name) for name in ("click", "like")]
+features = [mpt.NumericFeature("age", bins=4), mpt.CategoricalFeature("city")]
+encoder = mpt.FeatureEncoder(features).adapt(rows)
+data = mpt.make_dataset(rows, encoder, tasks, batch_size=32)
+report = {}
+for replicas in (1, 2):
+    keras.utils.set_random_seed(1)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if replicas == 2 else None
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = MODELS["sparse_sharing"](
+            encoder, tasks, expert_units=(6,), tower_units=(4,), density=0.5, pruning_rounds=1
+        )
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), jit_compile=False)
+    assert model.distribute_strategy.num_replicas_in_sync == replicas
+    model.fit(data, epochs=2, verbose=0)
+    report[replicas] = {
+        "densities": list(model.mask_densities().values()),
+        "weights": {w.path: w.numpy().tolist() for w in model.weights},
+        "iterations": int(model.optimizer.iterations.numpy()),
+    }
+json.dump(report, open(sys.argv[2], "w"))
+"""
+
+
+def test_two_replicas_find_the_masks_of_one(rows, tmp_path):
+    columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
+    (tmp_path / "rows.json").write_text(json.dumps(columns))
+    script = tmp_path / "replicas.py"
+    script.write_text(REPLICAS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    files = [tmp_path / "rows.json", tmp_path / "report.json"]
+    subprocess.run([sys.executable, script, *files], check=True, env=environment)
+    one, two = json.loads((tmp_path / "report.json").read_text()).values()
+
+    assert one["densities"] == two["densities"] == [0.5, 0.5]
+    assert one["iterations"] == two["iterations"] == 6
+    assert one["weights"].keys() == two["weights"].keys()
+    for path, values in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][path], values, atol=1e-4, err_msg=path)
 
 
 def test_each_mask_is_found_by_its_task_alone(model, arrays):
