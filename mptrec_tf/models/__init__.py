@@ -17,7 +17,7 @@ from mptrec_tf.models.probe_module import ProbeModule
 from mptrec_tf.models.prompt_module import PromptModule
 from mptrec_tf.models.registry import MODELS, model_class
 from mptrec_tf.models.saving import load_model, save_model
-from mptrec_tf.models.task_module import TaskModule
+from mptrec_tf.models.task_module import TaskModule, TowerModule
 
 __all__ = [
     "AITM",
@@ -35,6 +35,7 @@ __all__ = [
     "SingleTask",
     "SparseSharing",
     "TaskModule",
+    "TowerModule",
     "load_model",
     "model_class",
     "save_model",

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from mptrec_tf.layers import ExpertAdapter, ExpertBank, Gate, TowerBank
+from mptrec_tf.layers import ExpertAdapter, ExpertBank, Gate
 from mptrec_tf.models.backbone import Representation
-from mptrec_tf.models.task_module import TaskModule
+from mptrec_tf.models.task_module import TowerModule
 
 if TYPE_CHECKING:
     from mptrec_tf.models.mptrec import MPTRec
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
-class LoRAModule(TaskModule):
+class LoRAModule(TowerModule):
     """The sharing expert and the specific experts, changed for one task, a gate and a tower.
 
     `f = sum_e a_e E'_e(x)` over all experts of the backbone, where each kernel of `E'_e` is the
@@ -24,11 +24,7 @@ class LoRAModule(TaskModule):
         num_outputs: Outputs of the tower; set by `MPTRec.add_task`. Defaults to 1.
         rank: Rank of the added matrices. Defaults to 4.
         alpha: Their strength, see `ExpertAdapter`. Defaults to `None`: `rank`.
-        tower_units: Hidden widths of the tower. Defaults to (64, 32).
-        dropout: Dropout in the tower. Defaults to 0.
-        l2: L2 penalty on the kernels. Defaults to 0.
-        seed: Seed of the dropout. Defaults to `None`.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: See `TowerModule`.
 
     Call arguments:
         representation: A `Representation` from the frozen backbone, of which `x` is read.
@@ -52,27 +48,13 @@ class LoRAModule(TaskModule):
         *,
         rank: int = 4,
         alpha: float | None = None,
-        tower_units: tuple[int, ...] = (64, 32),
-        dropout: float = 0.0,
-        l2: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_outputs, **kwargs)
         self.rank = rank
         self.alpha = alpha
-        self.tower_units = tuple(tower_units)
-        self.dropout = dropout
-        self.l2 = l2
-        self.seed = seed
-        self._common = {
-            "kernel_regularizer": keras.regularizers.L2(l2) if l2 else None,
-            "dtype": self.dtype_policy,
-        }
         self.adapter = ExpertAdapter(rank, alpha, name="adapter", **self._common)
-        self.tower = TowerBank(
-            [num_outputs], tower_units, dropout=dropout, seed=seed, name="tower", **self._common
-        )
+        self.tower = self._tower()
 
     def build_on(self, model: "MPTRec") -> None:
         kernels = model.backbone.experts.kernels
@@ -100,12 +82,4 @@ class LoRAModule(TaskModule):
         return self.tower(keras.ops.sum(weights * outputs, axis=1), training=training)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "rank": self.rank,
-            "alpha": self.alpha,
-            "tower_units": self.tower_units,
-            "dropout": self.dropout,
-            "l2": self.l2,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "rank": self.rank, "alpha": self.alpha}

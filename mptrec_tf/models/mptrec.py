@@ -21,7 +21,7 @@ from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.growing import GrowingModel
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.models.prompt_module import PromptModule
-from mptrec_tf.models.task_module import TaskModule
+from mptrec_tf.models.task_module import TaskModule, TowerModule
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 
@@ -226,7 +226,10 @@ class MPTRec(GrowingModel):
             if module is not None:
                 return self._new_module(task, self._describe(module))
             own = PromptModule(
-                task.num_outputs, name=task.name, dtype=self.dtype_policy, **settings
+                task.num_outputs,
+                name=task.name,
+                dtype=self.dtype_policy,
+                **self._with_activation(settings),
             )
             own.build_on(self)
             return own
@@ -241,9 +244,12 @@ class MPTRec(GrowingModel):
         kind = keras.saving.get_registered_object(description["class_name"])
         if not isinstance(kind, type) or not issubclass(kind, TaskModule):
             raise ModelError(f"{description['class_name']!r} is not a registered TaskModule")
+        config = description["config"]
+        if issubclass(kind, TowerModule) and "activation" in config:
+            config = self._with_activation(config)
         module = kind.from_config(
             {
-                **description["config"],
+                **config,
                 "name": task.name,
                 "num_outputs": task.num_outputs,
                 "dtype": self.dtype_policy,
@@ -253,6 +259,11 @@ class MPTRec(GrowingModel):
         )
         module.build_on(self)
         return module
+
+    def _with_activation(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a module with a tower, with the model's activation if they have none."""
+        own = settings.get("activation")
+        return {**settings, "activation": self._settings["activation"] if own is None else own}
 
     def representation_fingerprint(self) -> str:
         """A SHA-256 over all that `represent` depends on: encoding, precision, backbone's weights.

@@ -5,13 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from mptrec_tf.layers import ExpertBank, TowerBank
+from mptrec_tf.layers import ExpertBank
 from mptrec_tf.models.backbone import Representation
-from mptrec_tf.models.task_module import TaskModule
+from mptrec_tf.models.task_module import TowerModule
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
-class ProbeModule(TaskModule):
+class ProbeModule(TowerModule):
     """A linear layer, or a tower, on all frozen representations side by side.
 
     It reads `[g, s_1, ..., s_K]`; nothing is weighed for each example.
@@ -19,10 +19,7 @@ class ProbeModule(TaskModule):
     Args:
         num_outputs: Outputs of the head; set by `MPTRec.add_task`. Defaults to 1.
         tower_units: Hidden widths of a tower. Defaults to (): a linear probe.
-        dropout: Dropout in the tower. Defaults to 0.
-        l2: L2 penalty on the kernels. Defaults to 0.
-        seed: Seed of the dropout. Defaults to `None`.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: See `TowerModule`.
 
     Call arguments:
         representation: A `Representation` from the frozen backbone.
@@ -40,33 +37,16 @@ class ProbeModule(TaskModule):
     """
 
     def __init__(
-        self,
-        num_outputs: int = 1,
-        *,
-        tower_units: tuple[int, ...] = (),
-        dropout: float = 0.0,
-        l2: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
+        self, num_outputs: int = 1, *, tower_units: tuple[int, ...] = (), **kwargs: Any
     ) -> None:
-        super().__init__(num_outputs, **kwargs)
-        self.tower_units = tuple(tower_units)
-        self.dropout = dropout
-        self.l2 = l2
-        self.seed = seed
-        common = {
-            "kernel_regularizer": keras.regularizers.L2(l2) if l2 else None,
-            "dtype": self.dtype_policy,
-        }
+        super().__init__(num_outputs, tower_units=tower_units, **kwargs)
         self.head: keras.layers.Layer
         if self.tower_units:
-            self.head = TowerBank(
-                [num_outputs], tower_units, dropout=dropout, seed=seed, name="tower", **common
-            )
+            self.head = self._tower()
         else:
             self.head = ExpertBank(
                 1, (num_outputs,), "linear", kernel_initializer="glorot_uniform", name="linear",
-                **common,
+                **self._common,
             )  # fmt: skip
 
     def build(self, representation_shape: Representation) -> None:
@@ -78,12 +58,3 @@ class ProbeModule(TaskModule):
         flat = ops.reshape(specific, (-1, specific.shape[1] * specific.shape[2]))
         logits = self.head(ops.concatenate([shared, flat], axis=-1), training=training)
         return logits if self.tower_units else [ops.cast(logits[:, 0], "float32")]
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "tower_units": self.tower_units,
-            "dropout": self.dropout,
-            "l2": self.l2,
-            "seed": self.seed,
-        }

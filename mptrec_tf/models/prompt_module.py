@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from mptrec_tf.errors import ModelError
-from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt, TowerBank
+from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt
 from mptrec_tf.models.backbone import Representation
-from mptrec_tf.models.task_module import TaskModule
+from mptrec_tf.models.task_module import TowerModule
 
 if TYPE_CHECKING:
     from mptrec_tf.models.mptrec import MPTRec
@@ -17,7 +17,7 @@ REPRESENTATIONS = ("both", "specific", "shared")
 
 
 @keras.saving.register_keras_serializable("mptrec_tf")
-class PromptModule(TaskModule):
+class PromptModule(TowerModule):
     """The head of a task that was added to a trained model.
 
     `w` = attention over the old prompts, `s_n = sum_k w_k s_k`, `r_n = s_n * p_n`,
@@ -33,11 +33,7 @@ class PromptModule(TaskModule):
         temperature: Temperature of the attention. Defaults to 150, as published.
         input_projection: Width of a low-rank path of the task's own from `x` into the tower; 0
             leaves it out, as published. Defaults to 16.
-        tower_units: Hidden widths of the tower. Defaults to (64, 32).
-        dropout: Dropout in the tower. Defaults to 0.
-        l2: L2 penalty on the kernels. Defaults to 0.
-        seed: Seed of the dropout. Defaults to `None`.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: See `TowerModule`.
 
     Call arguments:
         representation: A `Representation` from the frozen backbone.
@@ -65,10 +61,6 @@ class PromptModule(TaskModule):
         query_units: int | None = None,
         temperature: float = 150.0,
         input_projection: int = 16,
-        tower_units: tuple[int, ...] = (64, 32),
-        dropout: float = 0.0,
-        l2: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_outputs, **kwargs)
@@ -81,41 +73,27 @@ class PromptModule(TaskModule):
         self.query_units = query_units
         self.temperature = temperature
         self.input_projection = input_projection
-        self.tower_units = tuple(tower_units)
-        self.dropout = dropout
-        self.l2 = l2
-        self.seed = seed
-        regularizer = keras.regularizers.L2(l2) if l2 else None
-        common = {"dtype": self.dtype_policy}
+        regularizer, dtype = self._common["kernel_regularizer"], self.dtype_policy
         self.prompt: TaskPrompt | None = None
         self.attention: PromptAttention | None = None
         self.gate: Gate | None = None
         self.projection: keras.layers.Dense | None = None
         if representation != "shared":
-            self.prompt = TaskPrompt(name="prompt", **common)
+            self.prompt = TaskPrompt(name="prompt", dtype=dtype)
             self.attention = PromptAttention(
-                attention, query_units, temperature, regularizer, name="attention", **common
+                attention, query_units, temperature, regularizer, name="attention", dtype=dtype
             )
         if representation == "both":
-            self.gate = Gate(1, kernel_regularizer=regularizer, name="gate", **common)
+            self.gate = Gate(1, name="gate", **self._common)
         if input_projection:
             # Without a bias: the tower's first layer has one.
             self.projection = keras.layers.Dense(
                 input_projection,
                 use_bias=False,
-                kernel_regularizer=regularizer,
                 name="input_projection",
-                **common,
+                **self._common,
             )
-        self.tower = TowerBank(
-            [num_outputs],
-            tower_units,
-            dropout=dropout,
-            kernel_regularizer=regularizer,
-            seed=seed,
-            name="tower",
-            **common,
-        )
+        self.tower = self._tower()
 
     def build(
         self, representation_shape: Representation, source_prompts_shape: tuple[int, int]
@@ -176,8 +154,4 @@ class PromptModule(TaskModule):
             "query_units": self.query_units,
             "temperature": self.temperature,
             "input_projection": self.input_projection,
-            "tower_units": self.tower_units,
-            "dropout": self.dropout,
-            "l2": self.l2,
-            "seed": self.seed,
         }

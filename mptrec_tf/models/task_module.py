@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from mptrec_tf.layers import TowerBank
 from mptrec_tf.models.backbone import Representation
 
 if TYPE_CHECKING:
@@ -53,3 +54,67 @@ class TaskModule(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_outputs": self.num_outputs}
+
+
+class TowerModule(TaskModule):
+    """A head that ends in a tower.
+
+    Args:
+        num_outputs: Outputs of the tower; set by `MPTRec.add_task`. Defaults to 1.
+        tower_units: Hidden widths of the tower. Defaults to (64, 32).
+        activation: Activation of the tower. Defaults to `None`: the model's own, `"relu"` without
+            a model.
+        dropout: Dropout in the tower. Defaults to 0.
+        l2: L2 penalty on the kernels. Defaults to 0.
+        seed: Seed of the dropout. Defaults to `None`.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        num_outputs: int = 1,
+        *,
+        tower_units: tuple[int, ...] = (64, 32),
+        activation: Any = None,
+        dropout: float = 0.0,
+        l2: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_outputs, **kwargs)
+        self.tower_units = tuple(tower_units)
+        self.activation = None if activation is None else keras.activations.get(activation)
+        self.dropout = dropout
+        self.l2 = l2
+        self.seed = seed
+        self._common = {
+            "kernel_regularizer": keras.regularizers.L2(l2) if l2 else None,
+            "dtype": self.dtype_policy,
+        }
+
+    def _tower(self) -> TowerBank:
+        return TowerBank(
+            [self.num_outputs],
+            self.tower_units,
+            self.activation or "relu",
+            self.dropout,
+            seed=self.seed,
+            name="tower",
+            **self._common,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        activation = self.activation and keras.activations.serialize(self.activation)
+        return {
+            **super().get_config(),
+            "tower_units": self.tower_units,
+            "activation": activation,
+            "dropout": self.dropout,
+            "l2": self.l2,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "TowerModule":
+        # Files that are older than this setting hold towers with ReLU, whatever the model has.
+        return super().from_config({"activation": "relu", **config})

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import scipy.linalg
 import tensorflow as tf
@@ -121,6 +122,7 @@ def shape_of(module: PromptModule) -> tuple[Any, ...] | None:
         module.attention_kind != "example"
         or module.representation_kind != "both"
         or module.compute_dtype != "float32"
+        or module.tower.activation is not keras.activations.relu
     ):
         return None
     attention: Any = module.attention

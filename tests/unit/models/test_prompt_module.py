@@ -154,6 +154,7 @@ def test_configuration_round_trip(inputs):
         "temperature": 2.0,
         "input_projection": 4,
         "tower_units": (6,),
+        "activation": "gelu",
         "dropout": 0.2,
         "l2": 0.01,
         "seed": 5,

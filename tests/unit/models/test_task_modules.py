@@ -25,18 +25,22 @@ def softmax(logits):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
+def relu(values):
+    return np.maximum(values, 0)
+
+
 def head(weights, name, values):
     return values @ weights[f"{name}/kernel_0"].reshape(values.shape[1], -1) + weights[
         f"{name}/bias_0"
     ].reshape(-1)
 
 
-def tower(weights, layers, values):
+def tower(weights, layers, values, activation=relu, outputs=3):
     for layer in range(layers):
         kernel, bias = (weights[f"tower/hidden/{w}_{layer}"] for w in ("kernel", "bias"))
         kernel = kernel.reshape(values.shape[1], -1)
-        values = np.maximum(values @ kernel + bias.reshape(-1), 0)
-    return head(weights, "tower/head_3", values)
+        values = activation(values @ kernel + bias.reshape(-1))
+    return head(weights, f"tower/head_{outputs}", values)
 
 
 def linear_probe(weights, model, x, shared, specific):
@@ -83,6 +87,75 @@ def test_logits_equal_the_formulas(trained, arrays, tasks, name, formulas):
     expected = formulas(weights, trained, inputs, shared, specific.transpose(1, 0, 2))
     assert expected.shape == (96, 3)
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+
+
+ONE_LAYER = {"tower_units": (4,)}
+TOWERS = {
+    "default": {"attention": "fixed", "representation": "shared", "input_projection": 0},
+    "prompt": PromptModule(representation="shared", input_projection=0, **ONE_LAYER),
+    "probe": ProbeModule(**ONE_LAYER),
+    "lora": LoRAModule(rank=1, **ONE_LAYER),
+}
+
+
+def tower_input(model, name, x):
+    """What the tower of an added task reads."""
+    inputs, shared, specific = (np.array(part, float) for part in model.represent(x))
+    experts = np.concatenate([shared[:, None], specific], axis=1)
+    if name == "probe":
+        return experts.reshape(len(experts), -1)
+    if name == "lora":  # whose matrices begin as zero
+        kernel = np.array(model.task_modules.modules["buy"].gate.kernel)
+        return np.sum(softmax(inputs @ kernel)[:, :, None] * experts, axis=1)
+    return shared
+
+
+def logits_of_tower(model, name, x, activation):
+    module = model.task_modules.modules["buy"]
+    weights = {w.path.removeprefix("buy/"): np.array(w) for w in module.weights}
+    return tower(weights, 1, tower_input(model, name, x), activation, outputs=1)
+
+
+@pytest.mark.parametrize("own", [None, "sigmoid"])
+@pytest.mark.parametrize("name", TOWERS)
+def test_towers_have_the_activation_of_the_model(make_model, arrays, tasks, tmp_path, name, own):
+    """Unless the module has its own; also when read from a file, and from one without either."""
+    model = make_model(*STAGE1, activation="tanh")
+    model.train_on_batch(*arrays(*STAGE1))
+    model.count_epoch()
+    if name == "default":
+        model.add_task(tasks["buy"], activation=own, **TOWERS[name], **ONE_LAYER)
+    else:
+        config = {**TOWERS[name].get_config(), "activation": own}
+        model.add_task(tasks["buy"], module=type(TOWERS[name]).from_config(config))
+    x, _ = arrays("click")
+    activations = {None: np.tanh, "sigmoid": lambda values: 1 / (1 + np.exp(-values))}
+
+    model.save(tmp_path / "model.keras")
+    read = keras.models.load_model(tmp_path / "model.keras")
+
+    for found in (model, read):
+        expected = logits_of_tower(found, name, x, activations[own])
+        np.testing.assert_allclose(found.logits_of(x, ["buy"])["buy"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["prompt", "probe", "lora"])
+def test_older_files_hold_towers_with_relu(make_model, arrays, tasks, name):
+    model = make_model(*STAGE1, activation="tanh")
+    model.train_on_batch(*arrays(*STAGE1))
+    model.count_epoch()
+    model.add_task(tasks["buy"], module=TOWERS[name])
+    x, _ = arrays("click")
+    config = json.loads(json.dumps(model.get_config()))
+    assert config["added"][0]["module"]["config"].pop("activation") == "tanh"
+
+    for _ in range(2):  # it stays so when the model is saved anew
+        read = MPTRec.from_config(config)
+        read.set_weights(model.get_weights())
+        config = json.loads(json.dumps(read.get_config()))
+
+        expected = logits_of_tower(read, name, x, relu)
+        np.testing.assert_allclose(read.logits_of(x, ["buy"])["buy"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -75,6 +75,11 @@ def test_a_module_in_another_precision_is_served_as_it_is():
     assert shape_of(make(dtype=keras.DTypePolicy("mixed_bfloat16"))) is None
 
 
+def test_a_module_with_another_activation_is_served_as_it_is():
+    assert shape_of(make(activation="relu")) is not None
+    assert shape_of(make(activation="gelu")) is None
+
+
 def test_more_heads_than_there_is_room_for_are_refused():
     with pytest.raises(ValueError, match=f"at most {CAPACITY}"):
         Heads({str(n): make() for n in range(CAPACITY + 1)}, PROMPTS)
