@@ -30,7 +30,7 @@ MODULES: dict[str, type[TaskModule]] = {
 }
 """What can be added to `MPTRec` for a new task, by name."""
 
-GIVEN = {"self", "encoder", "tasks", "settings", "own_settings", "num_outputs", "seed", "name"}
+GIVEN = {"self", "encoder", "tasks", "settings", "num_outputs", "seed", "name"}
 """Arguments that no variant sets."""
 
 

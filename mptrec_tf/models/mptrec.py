@@ -16,6 +16,7 @@ from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
 from mptrec_tf.models.adversary import Adversary, assign_lowest_loss
+from mptrec_tf.models.arguments import check_sizes, check_weights
 from mptrec_tf.models.backbone import Backbone, Representation
 from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.growing import GrowingModel
@@ -72,6 +73,7 @@ class MPTRec(GrowingModel):
     Raises:
         SpecError: If a task's label column is a feature, or a task name is given twice.
         ModelError: If the encoder is not adapted.
+        ValueError: If a size is below 1, or a weight or penalty below 0.
 
     Example:
 
@@ -109,10 +111,18 @@ class MPTRec(GrowingModel):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        expert_units, tower_units = tuple(expert_units), tuple(tower_units)
+        check_sizes(embedding_dim=embedding_dim, expert_units=expert_units, tower_units=tower_units)
+        check_weights(
+            generic_weight=generic_weight,
+            adversarial_weight=adversarial_weight,
+            l2_embedding=l2_embedding,
+            l2=l2,
+        )
         settings = {
             "embedding_dim": embedding_dim,
-            "expert_units": tuple(expert_units),
-            "tower_units": tuple(tower_units),
+            "expert_units": expert_units,
+            "tower_units": tower_units,
             "activation": keras.activations.serialize(keras.activations.get(activation)),
             "expert_dropout": expert_dropout,
             "tower_dropout": tower_dropout,
@@ -132,7 +142,7 @@ class MPTRec(GrowingModel):
             encoder,
             count,
             embedding_dim=embedding_dim,
-            expert_units=tuple(expert_units),
+            expert_units=expert_units,
             activation=activation,
             dropout=expert_dropout,
             l2_embedding=l2_embedding,

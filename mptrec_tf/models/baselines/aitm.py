@@ -8,6 +8,7 @@ from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.layers.softmax import softmax
+from mptrec_tf.models.arguments import check_weights
 from mptrec_tf.models.baselines.base import LayerMaker, mix
 from mptrec_tf.models.baselines.funnel import FunnelModel
 from mptrec_tf.spec import Task
@@ -22,7 +23,7 @@ class InformationTransfer(keras.layers.Layer):
 
     Args:
         make: Makes the layers.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`.
 
     Call arguments:
         before: `z` of the step before, float (B, h).
@@ -65,13 +66,13 @@ class Calibrator(keras.layers.Layer):
 
     Args:
         weight: Weight of the loss.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`.
 
     Input: logits of the steps in order, a list of float32 (B, 1). No output.
     """
 
     def __init__(self, weight: float, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
+        super().__init__(dtype="float32", **kwargs)
         self.weight = weight
         self.built = True
 
@@ -122,8 +123,9 @@ class AITM(FunnelModel):
         calibrator_weight: float = 0.6,
         **kwargs: Any,
     ) -> None:
-        own = {"calibrator_weight": calibrator_weight}
-        super().__init__(encoder, tasks, funnel=funnel, own_settings=own, **kwargs)
+        check_weights(calibrator_weight=calibrator_weight)
+        super().__init__(encoder, tasks, funnel=funnel, **kwargs)
+        self._settings["calibrator_weight"] = calibrator_weight
         self.features = self.make.inputs(encoder, "features")
         self.experts = self.make.experts(len(self.tasks), "experts")
         self.transfers = [

@@ -9,6 +9,7 @@ from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.layers import ExpertBank, Gate, TowerBank
+from mptrec_tf.models.arguments import check_sizes, check_weights
 from mptrec_tf.models.growing import GrowingModel
 from mptrec_tf.models.inputs import InputLayers
 from mptrec_tf.spec import Task
@@ -84,8 +85,8 @@ class LayerMaker:
 class BaselineModel(GrowingModel):
     """A multi-task model to compare with, on the same features, tasks and layers as `MPTRec`.
 
-    A subclass makes its layers with `self.make` and then calls `self.build()`; it gives `build`,
-    `_represent` and `stage1_logits`.
+    A subclass adds arguments of its own to `self._settings`, makes its layers with `self.make` and
+    then calls `self.build()`; it gives `build`, `_represent` and `stage1_logits`.
 
     Args:
         encoder: An adapted `FeatureEncoder`.
@@ -109,6 +110,7 @@ class BaselineModel(GrowingModel):
     Raises:
         SpecError: If a task's label column is a feature, or a task name is given twice.
         ModelError: If the encoder is not adapted, or there is no task.
+        ValueError: If a size is below 1 or a penalty below 0.
     """
 
     default_name: ClassVar[str]
@@ -127,20 +129,21 @@ class BaselineModel(GrowingModel):
         l2_embedding: float = 0.0,
         l2: float = 0.0,
         seed: int | None = None,
-        own_settings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        expert_units, tower_units = tuple(expert_units), tuple(tower_units)
+        check_sizes(embedding_dim=embedding_dim, expert_units=expert_units, tower_units=tower_units)
+        check_weights(l2_embedding=l2_embedding, l2=l2)
         settings = {
             "embedding_dim": embedding_dim,
-            "expert_units": tuple(expert_units),
-            "tower_units": tuple(tower_units),
+            "expert_units": expert_units,
+            "tower_units": tower_units,
             "activation": keras.activations.serialize(keras.activations.get(activation)),
             "expert_dropout": expert_dropout,
             "tower_dropout": tower_dropout,
             "l2_embedding": l2_embedding,
             "l2": l2,
             "seed": seed,
-            **(own_settings or {}),
         }
         super().__init__(encoder, tasks, settings, **{"name": self.default_name, **kwargs})
         self.make = LayerMaker(settings, self.dtype_policy)

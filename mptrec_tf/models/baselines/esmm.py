@@ -56,8 +56,8 @@ class ESMM(FunnelModel):
         conditional: bool = False,
         **kwargs: Any,
     ) -> None:
-        own = {"conditional": conditional}
-        super().__init__(encoder, tasks, funnel=funnel, own_settings=own, **kwargs)
+        super().__init__(encoder, tasks, funnel=funnel, **kwargs)
+        self._settings["conditional"] = conditional
         self.conditional = conditional
         self.features = self.make.inputs(encoder, "features")
         self.experts = self.make.experts(len(self.tasks), "experts")

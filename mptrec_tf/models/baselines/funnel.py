@@ -25,7 +25,6 @@ class FunnelModel(BaselineModel):
         encoder: An adapted `FeatureEncoder`.
         tasks: The tasks, all binary.
         funnel: Their names from the first step to the last. Defaults to `None`: their own order.
-        own_settings: Other settings of the subclass. Defaults to none.
         **kwargs: See `BaselineModel`.
 
     Raises:
@@ -39,7 +38,6 @@ class FunnelModel(BaselineModel):
         tasks: Sequence[Task],
         *,
         funnel: Sequence[str] | None = None,
-        own_settings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         names = [task.name for task in tasks]
@@ -54,9 +52,9 @@ class FunnelModel(BaselineModel):
                 raise ModelError(
                     f"the steps of a funnel are binary tasks, and {task.name!r} is {task.kind}"
                 )
-        own = {"funnel": tuple(steps), **(own_settings or {})}
-        super().__init__(encoder, tasks, own_settings=own, **kwargs)
+        super().__init__(encoder, tasks, **kwargs)
         self.funnel = tuple(steps)
+        self._settings["funnel"] = self.funnel
         self._positions = [names.index(step) for step in steps]
 
     def in_order(self, by_step: Sequence[Any]) -> list[Any]:
@@ -75,7 +73,7 @@ class FunnelModel(BaselineModel):
         """
         labels: dict[str, Any] = {}
         before: Any = None
-        for step in self._steps_in(y):
+        for step in (step for step in self.funnel if step in y):
             own = ops.cast(y[step], "float32")
             before = own if before is None else ops.where(ops.equal(before, 0), 0.0, own)
             labels[step] = before
@@ -84,10 +82,6 @@ class FunnelModel(BaselineModel):
     def measured(self, y: Mapping[str, Any]) -> Mapping[str, Any]:
         """Labels of having reached each step, as the predictions are."""
         return self.reached(y)
-
-    def _steps_in(self, y: Mapping[str, Any]) -> list[str]:
-        """The steps of which there are labels, in the order of the funnel."""
-        return [step for step in self.funnel if step in y]
 
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """The losses of having reached each step."""

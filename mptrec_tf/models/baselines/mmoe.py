@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 
 from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.models.arguments import check_sizes
 from mptrec_tf.models.baselines.base import FineTunedModel, LayerMaker, mix
 from mptrec_tf.spec import Task
 
@@ -29,7 +30,7 @@ class MixtureHeads(keras.layers.Layer):
         make: Makes the layers.
         num_experts: Number of experts, `E`.
         outputs: Number of outputs of each task.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class MMoE(FineTunedModel):
         num_experts: int = 3,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, tasks, own_settings={"num_experts": num_experts}, **kwargs)
+        check_sizes(num_experts=num_experts)
+        super().__init__(encoder, tasks, **kwargs)
+        self._settings["num_experts"] = num_experts
         self.features = self.make.inputs(encoder, "features")
         self.experts = self.make.experts(num_experts, "experts")
         self.heads = self._heads([task.num_outputs for task in self.tasks], "heads")

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.models.arguments import check_sizes
 from mptrec_tf.models.baselines.base import FineTunedModel, LayerMaker, mix
 from mptrec_tf.spec import Task
 
@@ -34,7 +35,7 @@ class SpecificPath(keras.layers.Layer):
         specific: Specific experts of each task at each level.
         shared: Shared experts at each level.
         outputs: Number of outputs of each task.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`.
     """
 
     def __init__(
@@ -129,14 +130,14 @@ class PLE(FineTunedModel):
         shared_experts: int = 1,
         **kwargs: Any,
     ) -> None:
-        if levels < 1:
-            raise ValueError(f"levels must be 1 or more. Received: {levels}")
         own = {
             "levels": levels,
             "specific_experts": specific_experts,
             "shared_experts": shared_experts,
         }
-        super().__init__(encoder, tasks, own_settings=own, **kwargs)
+        check_sizes(**own)
+        super().__init__(encoder, tasks, **kwargs)
+        self._settings.update(own)
         self.features = self.make.inputs(encoder, "features")
         self.shared_experts = [
             self.make.experts(shared_experts, f"shared_experts_{level}") for level in range(levels)

@@ -12,6 +12,7 @@ from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import HashedDropout
 from mptrec_tf.layers.experts import expert_products
+from mptrec_tf.models.arguments import check_sizes
 from mptrec_tf.models.baselines.base import BaselineModel, LayerMaker
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.spec import Task
@@ -26,7 +27,7 @@ class MaskedNetwork(keras.layers.Layer):
     Args:
         make: Gives widths, activation, dropout and regularizer.
         num_tasks: Number of tasks, `K`.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`.
 
     Attributes:
         masks: For each layer 0 and 1, (d, K, h) of the first, (K, d, h) of the others.
@@ -149,18 +150,12 @@ class SparseSharing(BaselineModel):
         pruning_epochs: int = 1,
         **kwargs: Any,
     ) -> None:
-        if not 0 < density <= 1 or pruning_rounds < 1 or pruning_epochs < 1:
-            raise ValueError(
-                "density must be in (0, 1], pruning_rounds and pruning_epochs 1 or more. Received: "
-                f"density={density}, pruning_rounds={pruning_rounds}, "
-                f"pruning_epochs={pruning_epochs}"
-            )
-        own = {
-            "density": density,
-            "pruning_rounds": pruning_rounds,
-            "pruning_epochs": pruning_epochs,
-        }
-        super().__init__(encoder, tasks, own_settings=own, **kwargs)
+        if not 0 < density <= 1:
+            raise ValueError(f"density must be in (0, 1]. Received: {density}")
+        rounds = {"pruning_rounds": pruning_rounds, "pruning_epochs": pruning_epochs}
+        check_sizes(**rounds)
+        super().__init__(encoder, tasks, **kwargs)
+        self._settings.update({"density": density, **rounds})
         self.density = density
         self.pruning_rounds = pruning_rounds
         self.pruning_epochs = pruning_epochs

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.models.arguments import check_sizes
 from mptrec_tf.models.backbone import Representation
 from mptrec_tf.models.baselines.base import FineTunedModel, LayerMaker, mix
 from mptrec_tf.spec import Task
@@ -20,7 +21,7 @@ class NewSpecific(keras.layers.Layer):
         specific: Number of specific experts.
         others: Number of frozen experts that the gate weighs too.
         outputs: Number of outputs.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class STEM(FineTunedModel):
         **kwargs: Any,
     ) -> None:
         own = {"specific_experts": specific_experts, "shared_experts": shared_experts}
-        super().__init__(encoder, tasks, own_settings=own, **kwargs)
+        check_sizes(**own)
+        super().__init__(encoder, tasks, **kwargs)
+        self._settings.update(own)
         count = len(self.tasks)
         self.features = self.make.inputs(encoder, "features")
         self.task_features = [self.make.inputs(encoder, f"features_{t.name}") for t in self.tasks]

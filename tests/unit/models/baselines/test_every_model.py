@@ -193,6 +193,42 @@ def test_load_model_reads_the_kind_that_is_asked_for(folder):
         load_model(path)
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"embedding_dim": 0}, {"expert_units": ()}, {"expert_units": (0, 3)}, {"tower_units": ()},
+        {"l2": -1.0}, {"l2_embedding": -1.0}, {"own_settings": {}},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_wrong_setting_is_named(make_baseline, name, wrong):
+    ((argument, value),) = wrong.items()
+    with pytest.raises((ValueError, TypeError), match=argument) as caught:
+        make_baseline(name, *TASKS, **wrong)
+    if argument != "own_settings":  # which is none of the arguments
+        assert str(caught.value).endswith(f"Received: {value}")
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("mmoe", "num_experts", 0),
+        ("ple", "levels", 0),
+        ("ple", "specific_experts", 0),
+        ("ple", "shared_experts", 0),
+        ("stem", "specific_experts", 0),
+        ("stem", "shared_experts", 0),
+        ("sparse_sharing", "pruning_rounds", 0),
+        ("sparse_sharing", "pruning_epochs", 0),
+        ("aitm", "calibrator_weight", -5),
+    ],
+)
+def test_a_wrong_setting_of_its_own_is_named(make_baseline, name, argument, value):
+    with pytest.raises(ValueError, match=f"^{argument} must be . or more. Received: {value}$"):
+        make_baseline(name, *TASKS, **{argument: value})
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_setting_is_kept(encoder, tasks, name):
     common = {
