@@ -86,6 +86,21 @@ class SpecificPath(keras.layers.Layer):
         fused += mix(weights[..., self.specific :], shared[:, None])
         return fused, experts
 
+    def last_weights(self, x: Any, shared: Sequence[Any]) -> Any:
+        """What the gates of the last level give.
+
+        Args:
+            x: The model's input, float (B, d).
+            shared: For each level the outputs of its shared experts, float (B, S, h).
+
+        Returns:
+            float (B, K, `specific` + S).
+        """
+        own = x
+        for level, outputs in enumerate(shared[:-1]):
+            own, _ = self.extract(level, own, outputs, False)
+        return self.gates[-1](own)
+
 
 @keras.saving.register_keras_serializable("mptrec_tf")
 class PLE(FineTunedModel):
@@ -193,3 +208,20 @@ class PLE(FineTunedModel):
         for level, shared in enumerate(representation.shared):
             own, _ = module.extract(level, own, shared, training)
         return module.towers(own, training=training)[0]
+
+    def gate_weights(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """How much each task uses of each expert at the last level.
+
+        Args:
+            inputs: A batch as `FeatureEncoder` gives it.
+
+        Returns:
+            By task, float (B, `specific_experts` + `shared_experts`): its own experts, then the
+            shared ones.
+        """
+        x, shared, _ = self.represent(inputs)
+        gates = self.specific.last_weights(x, shared)
+        weights = {task.name: gates[:, k] for k, task in enumerate(self.stage1_tasks)}
+        for name, module in self.task_modules.modules.items():
+            weights[name] = module.last_weights(x, shared)[:, 0]
+        return weights

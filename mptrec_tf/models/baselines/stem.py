@@ -123,7 +123,7 @@ class STEM(FineTunedModel):
     def stage1_logits(self, representation: Any, training: bool = False) -> list[Any]:
         of_tasks, (x, shared, specific) = representation
         count, each = len(self.stage1_tasks), self._settings["specific_experts"]
-        weights = self.gates(of_tasks + x[:, None])
+        weights = self._weights(of_tasks, x)
         of_shared = weights[..., count * each :]
         of_specific = ops.reshape(weights[..., : count * each], (-1, count, count, each))
         own = ops.eye(count, dtype=weights.dtype)[None, :, :, None]
@@ -133,6 +133,10 @@ class STEM(FineTunedModel):
         fused += mix(other_weights, ops.stop_gradient(specific)[:, None])
         fused += mix(of_shared, shared[:, None])
         return self.towers(fused, training=training)
+
+    def _weights(self, of_tasks: Any, x: Any) -> Any:
+        """What the gates of the stage 1 tasks give, (B, K, experts)."""
+        return self.gates(of_tasks + x[:, None])
 
     def _new_module(self, task: Task, description: Mapping[str, Any]) -> NewSpecific:
         others = self.experts.num_experts + self.shared_experts.num_experts
@@ -149,3 +153,20 @@ class STEM(FineTunedModel):
     def _added_logits(self, module: NewSpecific, representation: Any, training: bool) -> Any:
         _, (x, shared, specific) = representation
         return module(x, ops.concatenate([specific, shared], axis=1), training=training)
+
+    def gate_weights(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """How much each task uses of each expert.
+
+        Args:
+            inputs: A batch as `FeatureEncoder` gives it.
+
+        Returns:
+            By task, float (B, experts): the specific experts of all stage 1 tasks in their order,
+            then the shared ones; of an added task its own experts come first.
+        """
+        of_tasks, (x, _, _) = self.represent(inputs)
+        gates = self._weights(of_tasks, x)
+        weights = {task.name: gates[:, k] for k, task in enumerate(self.stage1_tasks)}
+        for name, module in self.task_modules.modules.items():
+            weights[name] = module.gate(x)[:, 0]
+        return weights

@@ -40,10 +40,10 @@ def mmoe(net):
     return logits
 
 
-def ple(net):
+def ple(net, levels=3, weights_of=None):
     x = net.inputs()
     own, shared_input = dict.fromkeys(PATHS, x), x
-    for level in range(3):
+    for level in range(levels):
         first = level == 0
 
         def gate(name, index, choices, values, first=first):
@@ -62,12 +62,14 @@ def ple(net):
             ]
             for name, k in PATHS
         }
-        if level < 2:
+        if level < levels - 1:
             everything = [*(e for k in range(3) for e in specific["specific", k]), *shared]
             weights = net.columns(f"shared_gate_{level}", 0, 8, shared_input)
             shared_input = sum(weights[:, e, None] * everything[e] for e in range(8))
         for name, k in PATHS:
             weights = gate(f"{name}/gates_{level}", k, 4, own[name, k])
+            if weights_of is not None:
+                weights_of[name, k] = weights
             choices = [*specific[name, k], *shared]
             own[name, k] = sum(weights[:, e, None] * choices[e] for e in range(4))
     return [
@@ -211,3 +213,46 @@ def test_mmoe_gate_weights(make_baseline, arrays, tasks):
     np.testing.assert_allclose(weights["kind"], expected, rtol=1e-4)
     expected = net.columns("buy/gates", 0, 3, net.inputs())
     np.testing.assert_allclose(weights["buy"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_ple_gate_weights(make_baseline, arrays, tasks, levels):
+    model = make_baseline("ple", *TASKS, **{**SETTINGS["ple"], "levels": levels})
+    randomize(model)
+    model.count_epoch()
+    model.add_task(tasks["buy"])
+    randomize(model)
+    x, _ = arrays("click")
+
+    weights = model.gate_weights(x)
+
+    assert list(weights) == [*TASKS, "buy"]
+    expected = {}
+    ple(Net(model, x), levels, expected)
+    for (task, found), wanted in zip(weights.items(), expected.values(), strict=True):
+        assert found.shape == (96, 4)
+        assert np.std(wanted) > 0.1
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5, err_msg=task)
+
+
+def test_stem_gate_weights(make_baseline, arrays, tasks):
+    model = make_baseline("stem", *TASKS, **SETTINGS["stem"])
+    randomize(model)
+    model.count_epoch()
+    model.add_task(tasks["buy"])
+    randomize(model)
+    x, _ = arrays("click")
+    net = Net(model, x)
+
+    weights = model.gate_weights(x)
+
+    inputs = net.inputs()
+    expected = {
+        task: net.gate("gates", k, inputs + net.inputs(f"features_{task}"))
+        for k, task in enumerate(TASKS)
+    }
+    expected["buy"] = net.columns("buy/gate", 0, 10, inputs)
+    assert list(weights) == list(expected)
+    for task, found in weights.items():
+        assert found.shape == (96, 10 if task == "buy" else 8)
+        np.testing.assert_allclose(found, expected[task], rtol=1e-3, atol=1e-5, err_msg=task)
