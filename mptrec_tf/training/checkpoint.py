@@ -84,6 +84,11 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         """The best value of the metric so far."""
         return self.epochs[self.best_epoch][self.monitor]
 
+    @property
+    def resumes(self) -> bool:
+        """Whether `fit` will go on with a training, or put its best weights back."""
+        return (self.directory / STATE).is_file()
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         state = self._read()
         if state is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
@@ -193,13 +194,19 @@ class SparseSharing(BaselineModel):
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Finds the masks if there are none yet, and trains all tasks; see `keras.Model.fit`."""
+        """Finds the masks if there are none yet, and trains all tasks; see `keras.Model.fit`.
+
+        A training that `ResumableEarlyStopping` resumes has masks: they come back with the weights.
+        """
         if self.compiled and self.density < 1 and min(self.mask_densities().values()) == 1:
             given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
-            settings = {name: given[name] for name in PASSED_ON if name in given}
-            # Rows that are held out are left out here, and not scored.
-            settings["validation_freq"] = self.pruning_epochs + 1
-            self.find_masks(x, y, verbose=given.get("verbose", "auto"), **settings)
+            if _resumes(given.get("callbacks")):
+                self._pass_over_search(x)
+            else:
+                settings = {name: given[name] for name in PASSED_ON if name in given}
+                # Rows that are held out are left out here, and not scored.
+                settings["validation_freq"] = self.pruning_epochs + 1
+                self.find_masks(x, y, verbose=given.get("verbose", "auto"), **settings)
         return super().fit(x, y, *args, **kwargs)
 
     def find_masks(self, x: Any, y: Any = None, **kwargs: Any) -> None:
@@ -248,6 +255,14 @@ class SparseSharing(BaselineModel):
             if not found:
                 self.network.use_all()
 
+    def _pass_over_search(self, x: Any) -> None:
+        """Leaves a dataset where the search would, so that the same batches come after it."""
+        if isinstance(x, tf.data.Dataset):
+            epochs = len(self.tasks) * self.pruning_rounds * self.pruning_epochs
+            # Each iteration shuffles anew, also one that is not read; Keras begins two an epoch.
+            for _ in range(2 * epochs):
+                iter(x)
+
     def mask_densities(self) -> dict[str, float]:
         """The share of all kernels that each task uses, by task."""
         used = np.zeros(len(self.tasks))
@@ -257,3 +272,9 @@ class SparseSharing(BaselineModel):
         return {
             task.name: float(count / total) for task, count in zip(self.tasks, used, strict=True)
         }
+
+
+def _resumes(callbacks: Any) -> bool:
+    """Whether a callback will put back weights, and so masks, when the training begins."""
+    callbacks = getattr(callbacks, "callbacks", callbacks)
+    return any(getattr(one, "resumes", False) for one in keras.tree.flatten(callbacks))

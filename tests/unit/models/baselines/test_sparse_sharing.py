@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from mptrec_tf import ModelError
+from mptrec_tf import ModelError, make_dataset
+from mptrec_tf.training import ResumableEarlyStopping
 
 from .conftest import randomize
 
@@ -191,6 +192,49 @@ def test_two_replicas_find_the_masks_of_one(rows, tmp_path):
     assert one["weights"].keys() == two["weights"].keys()
     for path, values in one["weights"].items():
         np.testing.assert_allclose(two["weights"][path], values, atol=1e-4, err_msg=path)
+
+
+class Killed(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_is_resumed_is_not_searched_again(
+    make_baseline, encoder, tasks, rows, tmp_path, monkeypatch
+):
+    """And ends, to the bit, as one that was not cut off."""
+    names = ("click", "like")
+
+    def train(directory, *callbacks):
+        keras.utils.set_random_seed(5)
+        model = make_baseline(
+            "sparse_sharing",
+            *names,
+            pruning_epochs=2,
+            pruning_rounds=1,
+            expert_dropout=0.3,
+            seed=4,
+        )
+        used = [tasks[name] for name in names]
+        data = make_dataset(rows, encoder, used, batch_size=40, shuffle=True, seed=9)
+        stopping = ResumableEarlyStopping(directory, "val_loss", "min", patience=9, dataset=data)
+        settings = {"validation_data": make_dataset(rows, encoder, used), "verbose": 0}
+        model.fit(data, epochs=4, callbacks=[*callbacks, stopping], **settings)
+        return model, stopping
+
+    expected, undisturbed = train(tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", Killed())
+    monkeypatch.setattr(type(expected), "find_masks", lambda *_, **__: pytest.fail("a search"))
+    for _ in range(2):  # once to go on, once when it is over
+        model, resumed = train(tmp_path / "killed")
+
+        assert max(model.mask_densities().values()) < 1
+        assert model.fingerprint() == expected.fingerprint()
+        assert [epoch["loss"] for epoch in resumed.epochs] == [
+            epoch["loss"] for epoch in undisturbed.epochs
+        ]
 
 
 def test_each_mask_is_found_by_its_task_alone(model, arrays):
