@@ -19,8 +19,8 @@ from mptrec_tf.experiments.store import Line, Results
 from mptrec_tf.experiments.tables import Table
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
-GATES = {"mptrec": ["specific", "shared"]}
-"""What the gates of a model weigh, where these are no numbered experts."""
+GATES = {"mptrec": ["specific", "shared"], "ple": ["specific", "shared"]}
+"""What the gates of a model weigh, where each task has one expert of its own."""
 
 HOW_TO_READ = [
     "Figures are of the test rows, scored once, by the weights of the best epoch on validation: "
@@ -325,8 +325,9 @@ def _gates(lines: Lines, come: Come) -> list[str]:
         widths = {len(values) for values in weights.values()}
         if len(widths) != 1:
             continue
-        numbered = [f"expert {k + 1}" for k in range(widths.pop())]
-        names = GATES.get(found[0]["model"], numbered)
+        names = GATES.get(found[0]["model"], [])
+        if widths != {len(names)}:
+            names = [f"expert {k + 1}" for k in range(widths.pop())]
         drawn.append(plots.shares(f"{shown}: what the gates weigh", weights, names))
     return drawn
 
