@@ -1,6 +1,8 @@
 """What every multi-task model shares: tasks, losses, metrics, and how `fit` runs them."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -64,6 +66,8 @@ class MultiTaskModel(keras.Model):
     """
 
     train_function: Any
+    test_function: Any
+    predict_function: Any
     balancing: Balancing | None = None
 
     def __init__(self, encoder: FeatureEncoder, tasks: Sequence[Task], **kwargs: Any) -> None:
@@ -151,7 +155,9 @@ class MultiTaskModel(keras.Model):
             optimizer: A Keras optimizer or its name. Defaults to `"adam"`.
             run_eagerly: Whether to run without a graph, to debug. Defaults to `False`.
             steps_per_execution: Steps in one call of the graph; callbacks hear of batches that
-                often. Defaults to `None`: 32, or 1 with several replicas or `run_eagerly`.
+                often. Defaults to `None`: 32, or 1 with several replicas or `run_eagerly`; where
+                `fit`, `evaluate` or `predict` is told how many steps to take, the largest number
+                up to that which divides them. One that is given must divide them.
             jit_compile: Whether to compile with XLA. Defaults to `"auto"`: always, but with several
                 replicas or `run_eagerly`.
             auto_scale_loss: Whether to scale the loss under `mixed_float16`. Defaults to `True`.
@@ -173,6 +179,8 @@ class MultiTaskModel(keras.Model):
             jit_compile=fast if jit_compile == "auto" else jit_compile,
             auto_scale_loss=auto_scale_loss,
         )
+        self._most_steps = self.steps_per_execution
+        self._functions: dict[int, tuple[Any, Any, Any]] = {}
         begun = balancings.get(balancing)
         self._compile_settings = {
             "optimizer": self.optimizer,
@@ -231,12 +239,15 @@ class MultiTaskModel(keras.Model):
         """Trains the tasks; see `keras.Model.fit`.
 
         Raises:
-            ModelError: If labels of a task that is trained are missing from `y`, or another worker
-                was lost.
+            ModelError: If labels of a task that is trained are missing from `y`, another worker was
+                lost, or `steps_per_epoch` or `validation_steps` is no multiple of the
+                `steps_per_execution` that `compile` was given.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
         require_rules(x, [task.name for task in self.trained_tasks])
+        given = _given(keras.Model.fit, self, x, y, *args, **kwargs)
+        self._meet(given, "steps_per_epoch", "validation_steps")
         callbacks = kwargs.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [TrainingProgress(), *_as_list(callbacks)]
@@ -263,9 +274,57 @@ class MultiTaskModel(keras.Model):
                 steps.read_with(None)  # which lets go of the rows
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`."""
+        """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`.
+
+        Raises:
+            ModelError: If `y` holds no labels of the model's tasks, or `steps` is no multiple of
+                the `steps_per_execution` that `compile` was given.
+            DataError: If a label is not one that its task allows (checked where labels are arrays).
+        """
         self._check_arrays(y)
+        if "_use_cached_eval_dataset" not in kwargs:  # not within `fit`, which has seen to it
+            self._meet(_given(keras.Model.evaluate, self, x, y, *args, **kwargs), "steps")
         return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the tasks are predicted to be, by task; see `keras.Model.predict`.
+
+        Raises:
+            ModelError: If `steps` is no multiple of the `steps_per_execution` that `compile` was
+                given.
+        """
+        self._meet(_given(keras.Model.predict, self, x, *args, **kwargs), "steps")
+        return super().predict(x, *args, **kwargs)
+
+    def _meet(self, given: Mapping[str, Any], *names: str) -> None:
+        """Makes calls of so many steps that the numbers of steps that are asked for are met.
+
+        Keras takes whole calls, and so more steps than it was told where a call's do not divide
+        them.
+        """
+        if not self.compiled:
+            return
+        counts = {name: given[name] for name in names if given.get(name)}
+        if limit := keras.config.max_steps_per_epoch():
+            counts = {name: min(count, limit) for name, count in counts.items()}
+            counts["keras.config.max_steps_per_epoch()"] = limit
+        steps = self._most_steps
+        if self._compile_settings["steps_per_execution"] is not None:
+            for name, count in counts.items():
+                if count % steps:
+                    raise ModelError(
+                        f"{name}={count} is no multiple of steps_per_execution={steps}, so Keras "
+                        "would take more steps; give another number, or compile without "
+                        "steps_per_execution, which is then chosen to fit"
+                    )
+        common = math.gcd(*counts.values())  # 0 of none
+        steps = next(n for n in range(steps, 0, -1) if common % n == 0)
+        if steps != self.steps_per_execution:
+            functions = (self.train_function, self.test_function, self.predict_function)
+            self._functions[self.steps_per_execution] = functions
+            made = self._functions.pop(steps, (None, None, None))
+            self.train_function, self.test_function, self.predict_function = made
+            self.steps_per_execution = steps
 
     def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
         """Tells how far the training is; for subclasses that depend on it.
@@ -420,6 +479,14 @@ class MultiTaskModel(keras.Model):
                 f"y must be a dict with the labels of {names} (NaN where a row has none); "
                 f"{missing} are missing. Received: {given}"
             )
+
+
+def _given(function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """The arguments of a call by name; none where it is no valid one, as the call itself says."""
+    try:
+        return inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        return {}
 
 
 def _as_list(callbacks: Any) -> list[Any]:
