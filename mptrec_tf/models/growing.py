@@ -188,8 +188,7 @@ class GrowingModel(MultiTaskModel):
 
     def _compile_anew(self, optimizer: Any = None) -> None:
         with self.distribute_strategy.scope():
-            settings = self._compile_settings
-            self.compile(**{**settings, "optimizer": optimizer or _anew(settings["optimizer"])})
+            self.compile(optimizer or self._new_optimizer(), **self._compile_settings)
 
     def fingerprint(self, *, frozen_only: bool = False) -> str:
         """A SHA-256 over names, shapes and bytes of the weights.
@@ -327,7 +326,3 @@ class TaskModules(keras.layers.Layer):
         super().__init__(**kwargs)
         self.modules: dict[str, Any] = {}
         self.built = True
-
-
-def _anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    return type(optimizer).from_config(optimizer.get_config())

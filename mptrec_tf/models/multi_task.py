@@ -1,5 +1,6 @@
 """What every multi-task model shares: tasks, losses, metrics, and how `fit` runs them."""
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -182,8 +183,9 @@ class MultiTaskModel(keras.Model):
         self._most_steps = self.steps_per_execution
         self._functions: dict[int, tuple[Any, Any, Any]] = {}
         begun = balancings.get(balancing)
+        # As it is now: training changes the learning rate, and `get_config` would give that.
+        self._new_optimizer = _maker(self.optimizer)
         self._compile_settings = {
-            "optimizer": self.optimizer,
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
@@ -216,13 +218,18 @@ class MultiTaskModel(keras.Model):
     def get_compile_config(self) -> dict[str, Any]:
         if not self.compiled:
             return {}
-        settings = dict(self._compile_settings)
-        optimizer = settings.pop("optimizer")
-        return {**settings, "optimizer": keras.optimizers.serialize(optimizer)}
+        return {
+            **self._compile_settings,
+            "optimizer": keras.optimizers.serialize(self.optimizer),
+            "new_optimizer": keras.optimizers.serialize(self._new_optimizer()),
+        }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         config = dict(config)
+        new = config.pop("new_optimizer", None)  # which older files lack
         self.compile(keras.optimizers.deserialize(config.pop("optimizer")), **config)
+        if new is not None:
+            self._new_optimizer = _maker(keras.optimizers.deserialize(new))
         self.optimizer.build(self.trainable_variables)
 
     @property
@@ -479,6 +486,12 @@ class MultiTaskModel(keras.Model):
                 f"y must be a dict with the labels of {names} (NaN where a row has none); "
                 f"{missing} are missing. Received: {given}"
             )
+
+
+def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimizers.Optimizer]:
+    """What makes an optimizer anew, with the settings that it has now."""
+    kind, config = type(optimizer), optimizer.get_config()
+    return lambda: kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
 
 
 def _given(function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:

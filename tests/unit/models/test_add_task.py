@@ -13,9 +13,12 @@ from mptrec_tf import (
     NumericFeature,
     SpecError,
     Task,
+    load_model,
     make_dataset,
+    save_model,
 )
 from mptrec_tf.data.datasets import dataset_of_arrays
+from mptrec_tf.optimizers import SplitOptimizer
 
 STAGE1 = ("click", "like")
 SMALL = {"tower_units": (4,), "input_projection": 3, "query_units": 3}
@@ -307,6 +310,35 @@ def test_optimizer_begins_anew_with_the_same_settings(trained, tasks):
     assert trained.optimizer.get_config() == old.get_config()
     assert int(trained.optimizer.iterations) == 0
     assert trained.run_eagerly
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_optimizer_begins_anew_with_the_rate_that_it_was_compiled_with(
+    trained, arrays, tasks, tmp_path, split
+):
+    """A rate that training has lowered is that of a saved model, and of no new task."""
+    optimizer = keras.optimizers.SGD(0.25)
+    trained.compile(
+        SplitOptimizer(keras.optimizers.SGD(0.125), optimizer) if split else optimizer,
+        run_eagerly=True,
+    )
+    trained.fit(*arrays(*STAGE1), verbose=0)
+    trained.optimizer.learning_rate = 0.0625
+    save_model(trained, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    assert float(loaded.optimizer.learning_rate) == 0.0625
+
+    for model in (trained, loaded):
+        model.add_task(tasks["buy"], **SMALL)
+        assert float(model.optimizer.learning_rate) == 0.25
+        model.optimizer.learning_rate = 0.0625
+        model.tune_task("buy")
+        assert float(model.optimizer.learning_rate) == 0.25
+        model.optimizer.learning_rate = 0.0625
+        model.drop_task("buy")
+        assert float(model.optimizer.learning_rate) == 0.25
+        if split:
+            assert float(model.optimizer.embeddings.learning_rate) == 0.125
 
 
 def test_weight_decay_does_not_touch_what_is_frozen(trained, arrays, tasks):
