@@ -238,7 +238,13 @@ class MultiTaskModel(keras.Model):
         return self._metrics_of_tasks.all if self.compiled else []
 
     def get_metrics_result(self) -> dict[str, Any]:
-        return self._metrics_of_tasks.results(self._metrics_of_tasks.counted)
+        """Every metric of every task, NaN where nothing that defines it was counted."""
+        return self._metrics_of_tasks.results([task.name for task in self.tasks])
+
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # Of the tasks in the logs. Keras takes the logs themselves where some tasks are not in
+        # them; with several replicas those are means of what each replica has counted.
+        return {name: value for name, value in self.get_metrics_result().items() if name in logs}
 
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any

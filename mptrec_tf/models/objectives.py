@@ -74,7 +74,7 @@ class LogitAUC(keras.metrics.AUC):
     Keras's AUC places its thresholds evenly over [0, 1], where the scores of rare events crowd near
     0. The area depends on the order of scores only, so the logits are spread by
     `(1 + softsign(logit / 8)) / 2` first, which tells far-out scores apart where a sigmoid
-    saturates.
+    saturates. NaN where there is no positive or no negative example.
 
     Args:
         num_thresholds: Defaults to 1,000: within about 1e-4 of the exact area,
@@ -97,12 +97,19 @@ class LogitAUC(keras.metrics.AUC):
         logits = ops.convert_to_tensor(y_pred, "float32")
         super().update_state(y_true, 0.5 + 0.5 * ops.softsign(logits / 8.0), sample_weight)
 
+    def result(self) -> Any:
+        positives = self.true_positives[0] + self.false_negatives[0]
+        negatives = self.false_positives[0] + self.true_negatives[0]
+        both = ops.logical_and(positives > 0, negatives > 0)
+        return ops.where(both, super().result(), np.nan)
+
 
 class TaskMetrics:
     """The metrics of one model: each task's loss and quality, their mean, the total loss.
 
     Names: `loss`; `<task>_loss`; `<task>_auc` (binary), `<task>_accuracy` (multiclass),
-    `<task>_rmse` (regression); `mean_auc` over the binary tasks.
+    `<task>_rmse` (regression); `mean_auc` over the binary tasks. Those of a task of which no labels
+    were counted are NaN, as is an area of labels that are all alike; `mean_auc` leaves it out.
 
     Args:
         tasks: The tasks.
@@ -131,24 +138,21 @@ class TaskMetrics:
         predicted = logits if task.kind == "multiclass" else logits[:, 0]
         self.qualities[name].update_state(labels, predicted, weight)
 
-    @property
-    def counted(self) -> list[str]:
-        """The tasks of which labels were counted since the last reset."""
-        weights = {name: ops.convert_to_numpy(m.count) for name, m in self.losses.items()}
-        return [name for name, weight in weights.items() if weight > 0]
-
     def results(self, names: Iterable[str]) -> dict[str, Any]:
         """The values of some tasks."""
         results = {"loss": self.loss.result()}
         areas = []
         for name in names:
-            results[f"{name}_loss"] = self.losses[name].result()
             quality = self.qualities[name]
-            results[quality.name] = quality.result()
+            known = self.losses[name].count > 0
+            for metric in (self.losses[name], quality):
+                results[metric.name] = ops.where(known, metric.result(), np.nan)
             if self.tasks[name].kind == "binary":
                 areas.append(results[quality.name])
         if areas:
-            results["mean_auc"] = sum(areas) / len(areas)
+            defined = [ops.logical_not(ops.isnan(area)) for area in areas]
+            total = sum(ops.where(one, area, 0.0) for one, area in zip(defined, areas, strict=True))
+            results["mean_auc"] = total / sum(ops.cast(one, "float32") for one in defined)
         return results
 
 

@@ -1,6 +1,7 @@
 """Early stopping that survives a crash."""
 
 import json
+import math
 import os
 import pathlib
 import time
@@ -35,6 +36,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
     dropout and shuffle were: given the dataset, a resumed training learns, to the bit, what an
     undisturbed one would have learned (not with the adversarial form `"periodic"`, which assigns
     the tasks anew).
+
+    An epoch in which the metric is NaN is no improvement; if it is the first one, that is an error.
 
     With several workers the chief writes, and all read: the directory is on a disk that they share.
 
@@ -121,10 +124,17 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             raise ModelError(
                 f"early stopping watches {self.monitor!r}; the metrics are {sorted(logs)}"
             )
+        value = logs[self.monitor]
+        if math.isnan(value) and not self.epochs:
+            raise ModelError(
+                f"early stopping watches {self.monitor!r}, which is NaN after the first epoch: "
+                "either the rows that it is of do not define it (an AUC needs labels of both "
+                f"kinds), or the training has diverged. The metrics are {logs}"
+            )
         self.epochs.append(logs)
         sign = 1 if self.mode == "max" else -1
         values = [sign * entry[self.monitor] for entry in self.epochs]
-        improved = len(values) == 1 or values[-1] > values[self.best_epoch]
+        improved = len(values) == 1 or values[-1] > values[self.best_epoch]  # NaN never is
         if improved:
             self.best_epoch = epoch
         self.stopped = epoch - self.best_epoch >= self.patience

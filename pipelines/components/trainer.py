@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -187,7 +188,11 @@ def write_model(trained: Trained, settings: Any, directory: str, name: str) -> N
         name: Name that the model is served under.
     """
     best = trained.epochs[trained.best_epoch]
-    metrics = {key: value for key, value in best.items() if key.startswith("val_")}
+    metrics = {  # JSON has no NaN
+        key: value
+        for key, value in best.items()
+        if key.startswith("val_") and not math.isnan(value)
+    }
     write_version(trained.model, directory, name=name, metrics=metrics)
     save_model(trained.model, os.path.join(directory, MODEL_FILE))
     training = {

@@ -436,6 +436,30 @@ def test_validation_on_fewer_tasks_than_training(make_model, dataset):
     assert {len(values) for values in history.values()} == {2}
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_task_without_labels_is_not_in_the_mean(make_model, arrays, jit_compile):
+    settings = {"run_eagerly": False, "jit_compile": jit_compile, "steps_per_execution": 2}
+    model = make_model("click", "like", "buy", compile_with=settings)
+    randomize(model)
+    x, y = arrays("click", "like", "buy")
+    y["like"][:] = NAN
+    y["buy"][:] = np.where(y["buy"] == 1, 1, NAN)
+
+    history = model.fit(x, y, validation_data=(x, y), batch_size=40, verbose=0).history
+    results = model.evaluate(x, y, batch_size=40, verbose=0, return_dict=True)
+
+    score = model.predict(x, verbose=0)["click"]
+    area = roc_auc_score(y["click"], score)
+    assert results["mean_auc"] == results["click_auc"] == pytest.approx(area, abs=3e-3)
+    assert {name for name, value in results.items() if np.isnan(value)} == {
+        "like_loss", "like_auc", "buy_auc",
+    }  # fmt: skip
+    assert history["mean_auc"] == history["click_auc"]
+    assert history["val_mean_auc"] == [results["mean_auc"]]
+    assert np.isnan([history["like_auc"], history["val_like_auc"], history["val_buy_auc"]]).all()
+    assert np.isfinite(history["loss"] + history["val_loss"]).all()
+
+
 @pytest.mark.parametrize("monitor", ["val_click_auc", "val_mean_auc"])
 def test_early_stopping(make_model, dataset, monitor):
     model = make_model("click", "like", compile_with={"optimizer": keras.optimizers.SGD(0.0)})

@@ -190,13 +190,42 @@ def test_metrics_leave_out_missing_labels_and_weigh(case):
         assert results["price_rmse"] == pytest.approx(rmse, rel=1e-5)
 
 
-def test_counted_tasks_are_those_with_labels_since_the_reset(tasks):
-    metrics = TaskMetrics([tasks["click"], tasks["like"]])
-    column = tf.constant([[0.5], [1.5]])
-    metrics.update("click", tf.constant([NAN, NAN]), column, tf.constant([NAN, NAN]), None)
-    metrics.update("like", tf.constant([NAN, 1.0]), column, tf.constant([NAN, 0.3]), None)
-    assert metrics.counted == ["like"]
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_what_no_label_defines_is_nan_and_not_in_the_mean(tasks, jit_compile):
+    names = ("click", "like", "buy", "kind", "price")
+    metrics = TaskMetrics([tasks[name] for name in names])
+    labels = {
+        "click": [0.0, 1.0, 1.0, 0.0],
+        "like": [NAN] * 4,
+        "buy": [1.0, NAN, 1.0, 1.0],
+        "kind": [NAN] * 4,
+        "price": [NAN] * 4,
+    }
+    scores = np.array([[-1.0], [2.0], [-3.0], [0.5]], np.float32)
 
+    @tf.function(jit_compile=jit_compile)
+    def count():
+        for name, values in labels.items():
+            logits = tf.tile(scores, [1, tasks[name].num_outputs])
+            losses = tf.where(np.isnan(values), NAN, tf.constant(0.25, shape=(4,)))
+            metrics.update(name, tf.constant(values), logits, losses, None)
+        return metrics.results(names)
+
+    results = {name: float(value) for name, value in count().items()}
+
+    assert results.pop("loss") == 0  # which `update` leaves to the model
+    area = roc_auc_score(labels["click"], scores[:, 0])
+    assert {name: value for name, value in results.items() if not np.isnan(value)} == {
+        "click_loss": 0.25,
+        "buy_loss": 0.25,
+        "click_auc": pytest.approx(area, abs=1e-3),
+        "mean_auc": pytest.approx(area, abs=1e-3),
+    }
+    assert {name for name, value in results.items() if np.isnan(value)} == {
+        "like_loss", "like_auc", "buy_auc",
+        "kind_loss", "kind_accuracy", "price_loss", "price_rmse",
+    }  # fmt: skip
     for metric in metrics.all:
         metric.reset_state()
-    assert metrics.counted == []
+    again = {name: float(value) for name, value in metrics.results(names).items()}
+    assert all(np.isnan(value) for name, value in again.items() if name != "loss")

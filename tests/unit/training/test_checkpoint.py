@@ -138,6 +138,20 @@ def test_a_metric_that_is_not_there_is_named(rows, encoder, tmp_path):
         train(rows, encoder, ResumableEarlyStopping(tmp_path, "val_like_auc"), epochs=1)
 
 
+def test_a_metric_that_is_never_a_number_is_named(rows, encoder, tmp_path):
+    callback = Scripted(tmp_path, "val_click_auc", values=[np.nan, 0.5])
+    with pytest.raises(ModelError, match="'val_click_auc', which is NaN after the first epoch"):
+        train(rows, encoder, callback, epochs=2)
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_an_epoch_without_a_number_is_no_improvement(rows, encoder, tmp_path):
+    values = [0.5, np.nan, 0.6, np.nan, np.nan]
+    callback = Scripted(tmp_path, "val_click_auc", patience=2, values=values)
+    train(rows, encoder, callback)
+    assert (callback.best_epoch, len(callback.epochs)) == (2, 5)
+
+
 def test_a_wrong_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Received: 'up'"):
         ResumableEarlyStopping(tmp_path, "val_click_auc", "up")
