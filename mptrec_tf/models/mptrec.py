@@ -66,10 +66,10 @@ class MPTRec(GrowingModel):
     probability (B,) for a binary task, class probabilities (B, C) for a multiclass task, the number
     (B,) for a regression task.
 
-    `fit` and `evaluate` take labels as a dict by task, float (B,), NaN for no label, and optional
-    example weights as a dict by task. Metrics: `loss`, `<task>_loss`, `<task>_auc` (or `_accuracy`,
-    `_rmse`), `mean_auc`; NaN, and left out of `mean_auc`, where no labels were given or an AUC has
-    those of one kind only.
+    `fit` and `evaluate` take labels as a dict by task, float (B,) or (B, 1), NaN for no label, and
+    optional example weights as a dict by task. Metrics: `loss`, `<task>_loss`, `<task>_auc` (or
+    `_accuracy`, `_rmse`), `mean_auc`; NaN, and left out of `mean_auc`, where no labels were given
+    or an AUC has those of one kind only.
 
     Raises:
         SpecError: If a task's label column is a feature, or a task name is given twice.

@@ -62,7 +62,7 @@ class MultiStep:
             _, outcomes = tf.while_loop(lambda number, _: number < count, one, (0, outcomes))
             outcome = tf.nest.map_structure(lambda array: array.stack(), outcomes)
             done = tf.range(steps) < count
-            _, y, weights = keras.utils.unpack_x_y_sample_weight(block)
+            _, y, weights = model.unpacked(block, axes=2)
             y = tf.nest.map_structure(
                 lambda labels: tf.where(done[:, None], tf.cast(labels, tf.float32), np.nan), y
             )

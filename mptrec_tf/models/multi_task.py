@@ -18,7 +18,7 @@ from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
-from mptrec_tf.models.objectives import TaskMetrics, example_losses, mean_loss
+from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
 from mptrec_tf.spec.parsing import dump, parse
@@ -252,9 +252,10 @@ class MultiTaskModel(keras.Model):
         """Trains the tasks; see `keras.Model.fit`.
 
         Raises:
-            ModelError: If labels of a task that is trained are missing from `y`, another worker was
-                lost, or `steps_per_epoch` or `validation_steps` is no multiple of the
-                `steps_per_execution` that `compile` was given.
+            ModelError: If labels of a task that is trained are missing from `y` or have another
+                shape than (B,) or (B, 1), another worker was lost, or `steps_per_epoch` or
+                `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
+                given.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
@@ -290,8 +291,9 @@ class MultiTaskModel(keras.Model):
         """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`.
 
         Raises:
-            ModelError: If `y` holds no labels of the model's tasks, or `steps` is no multiple of
-                the `steps_per_execution` that `compile` was given.
+            ModelError: If `y` holds no labels of the model's tasks or some of another shape than
+                (B,) or (B, 1), or `steps` is no multiple of the `steps_per_execution` that
+                `compile` was given.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
@@ -366,7 +368,7 @@ class MultiTaskModel(keras.Model):
         Args:
             data: `(x, y)` or `(x, y, weights)`.
         """
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weights = self.unpacked(data)
         self._require_labels(y)
         balancing, variables = self.balancing, self.trainable_weights
         replicas = self.distribute_strategy.num_replicas_in_sync
@@ -397,8 +399,28 @@ class MultiTaskModel(keras.Model):
             )
         return outcome
 
+    def unpacked(self, data: Any, axes: int = 1) -> tuple[Any, Any, Any]:
+        """Inputs, labels and example weights; of labels and weights (B, 1) the last axis is gone.
+
+        Args:
+            data: `(x, y)` or `(x, y, weights)`.
+            axes: 1 for a batch, 2 for several, one after another. Defaults to 1.
+
+        Raises:
+            ModelError: If labels or weights of a task have another shape.
+        """
+        x, *parts = keras.utils.unpack_x_y_sample_weight(data)
+        names = {task.name for task in self.tasks}
+        y, weights = (
+            {n: by_row(n, v, what, axes) if n in names else v for n, v in part.items()}
+            if isinstance(part, Mapping)
+            else part
+            for what, part in zip(("labels", "example weights"), parts, strict=True)
+        )
+        return x, y, weights
+
     def test_step(self, data: Any) -> dict[str, Any]:
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weights = self.unpacked(data)
         names = [task.name for task in self.tasks if task.name in (y or {})]
         if not names:
             raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
@@ -424,7 +446,7 @@ class MultiTaskModel(keras.Model):
             data: The batch, `(x, y)` or `(x, y, weights)`.
             outcome: The outcome.
         """
-        _, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        _, y, weights = self.unpacked(data)
         rows = ops.shape(next(iter(y.values())))[0]
         return self.count(y, weights, outcome.logits, outcome.losses, outcome.loss, rows)
 
@@ -468,7 +490,7 @@ class MultiTaskModel(keras.Model):
 
     def _example_losses(self, y: Mapping[str, Any], logits: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            name: example_losses(self.task(name), ops.cast(y[name], "float32"), out)
+            name: example_losses(self.task(name), by_row(name, ops.cast(y[name], "float32")), out)
             for name, out in logits.items()
         }
 
@@ -481,7 +503,9 @@ class MultiTaskModel(keras.Model):
     def _check_arrays(self, labels: Any) -> None:
         if isinstance(labels, Mapping):
             for name, values in labels.items():
-                check_labels(self.task(name), np.asarray(values, np.float32), "y")
+                task, values = self.task(name), np.asarray(values, np.float32)
+                by_row(name, values)
+                check_labels(task, values, "y")
 
     def _require_labels(self, y: Any) -> None:
         names = [task.name for task in self.trained_tasks]

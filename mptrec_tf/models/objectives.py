@@ -8,7 +8,36 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from mptrec_tf.errors import ModelError
 from mptrec_tf.spec import Task
+
+
+def by_row(name: str, values: Any, what: str = "labels", axes: int = 1) -> Any:
+    """A task's labels or example weights without a last axis of 1, which would be broadcast.
+
+    Args:
+        name: The task.
+        values: (B,) or (B, 1); with another axis in front where they are of several steps.
+        what: What to call them. Defaults to `"labels"`.
+        axes: How many axes they are to have, 2 with several steps. Defaults to 1.
+
+    Raises:
+        ModelError: If they have another shape.
+
+    Example:
+
+    >>> by_row("click", np.zeros((3, 1))).shape
+    TensorShape([3])
+    """
+    shape = values.shape
+    if shape is None or len(shape) == axes:
+        return values
+    if len(shape) == axes + 1 and shape[-1] == 1:
+        return ops.squeeze(values, -1)
+    raise ModelError(
+        f"{what} of the task {name!r} must have the shape (B,) or (B, 1), a number for each row. "
+        f"Received: {tuple(shape)[axes - 1 :]}"
+    )
 
 
 def example_losses(task: Task, labels: Any, logits: Any) -> Any:

@@ -369,6 +369,28 @@ def test_weighted_dataset(make_model, rows, encoder):
         assert results[f"{name}_auc"] == pytest.approx(area, abs=2e-3)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_labels_and_weights_in_a_column_are_those_in_a_row(make_model, arrays, jit_compile):
+    x, y = arrays(*STAGE1)
+    y = without_some_labels(y)
+    weights = {"price": np.linspace(0, 2, 96, dtype=np.float32)}
+    settings = {"run_eagerly": not jit_compile, "jit_compile": jit_compile}
+    found = []
+    for shape in ((96,), (96, 1)):
+        keras.utils.set_random_seed(1)
+        model = make_model(*STAGE1, compile_with=settings | {"steps_per_execution": 2})
+        batch = [{name: v.reshape(shape) for name, v in part.items()} for part in (y, weights)]
+        data = tf.data.Dataset.from_tensor_slices((x, *batch)).batch(36)  # two and a smaller one
+        history = model.fit(data, verbose=0).history
+        results = model.evaluate(x, batch[0], verbose=0, return_dict=True)
+        of_batches = model.evaluate(data, verbose=0, return_dict=True)
+        found.append((history, results, of_batches, model.get_weights()))
+    (*expected, weights), (*results, other) = found
+    assert results == expected
+    for weight, of_columns in zip(weights, other, strict=True):
+        np.testing.assert_array_equal(weight, of_columns)
+
+
 # Metrics
 
 METRICS = {
@@ -563,6 +585,29 @@ def test_labels_that_a_task_does_not_allow(make_model, arrays, name, label, mess
         model.fit(x, y, verbose=0)
     with pytest.raises(DataError, match=message):
         model.evaluate(x, y, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["click", "kind", "price"])
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_labels_that_are_no_number_for_each_row(make_model, arrays, name, as_dataset):
+    model = make_model(*STAGE1)
+    x, y = arrays(*STAGE1)
+    y[name] = np.zeros((96, 3), np.float32)
+    given = (tf.data.Dataset.from_tensors((x, y)),) if as_dataset else (x, y)
+
+    message = rf"labels of the task '{name}' must have the shape .* Received: \(96, 3\)"
+    with pytest.raises(ModelError, match=message):
+        model.fit(*given, verbose=0)
+    with pytest.raises(ModelError, match=message):
+        model.evaluate(*given, verbose=0)
+    with pytest.raises(ModelError, match=message):
+        model.example_losses(x, y)
+
+
+def test_weights_that_are_no_number_for_each_row(make_model, arrays):
+    x, y = arrays("click")
+    with pytest.raises(ModelError, match="example weights of the task 'click' must have"):
+        make_model("click").fit(x, y, sample_weight={"click": np.ones((96, 2))}, verbose=0)
 
 
 @pytest.mark.parametrize("as_dataset", [False, True])
