@@ -149,6 +149,8 @@ class GrowingModel(MultiTaskModel):
             self._tune(self._added[-1].name if self._added else None)
         if self.compiled:
             self._compile_anew()
+        else:  # what was traced has the task
+            self.train_function = self.test_function = self.predict_function = None
 
     def _add(self, task: Task, make: Callable[[], keras.layers.Layer], optimizer: Any) -> None:
         """Freezes all that exists, adds a module for a new task, and compiles for it alone."""

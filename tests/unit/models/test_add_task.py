@@ -270,6 +270,15 @@ def test_dropping_all_new_tasks_gives_stage_1_back(trained, grown, arrays):
     assert grown.fingerprint() != fingerprint
 
 
+def test_a_dropped_task_is_not_predicted_by_a_model_that_is_not_compiled(grown, arrays):
+    x, _ = arrays("click")
+    model = MPTRec.from_config(grown.get_config())
+    assert not model.compiled
+    assert list(predict(model, x)) == [*STAGE1, "buy", "grade", "share"]
+    model.drop_task("buy")
+    assert list(predict(model, x)) == [*STAGE1, "grade", "share"]
+
+
 def test_a_dropped_name_can_be_used_again(grown, arrays, tasks):
     x, _ = arrays("click")
     before = predict(grown, x)
