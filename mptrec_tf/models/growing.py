@@ -51,6 +51,7 @@ class GrowingModel(MultiTaskModel):
         self._settings = dict(settings)
         self._added: tuple[Task, ...] = ()
         self._tuned: str | None = None
+        self._told_progress = False
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; called by the constructor, since the encoder defines the input."""
@@ -159,10 +160,11 @@ class GrowingModel(MultiTaskModel):
         check_labels_are_not_features(self.encoder.features, (task,))
         if not self.compiled:
             raise ModelError(f"compile the model before the task {task.name!r} is added")
-        if self.trained_epochs == 0:
+        if self.trained_epochs == 0 and int(self.optimizer.iterations) == 0:
             raise ModelError(
                 f"train the model before the task {task.name!r} is added: its module learns from "
-                "frozen experts, and these are still as they were initialized"
+                "frozen experts, and neither an epoch nor a step of the optimizer was counted. If "
+                "these were trained without either, say so by count_epoch()"
             )
         with self.distribute_strategy.scope():
             self._attach(task, make())
@@ -256,7 +258,10 @@ class GrowingModel(MultiTaskModel):
 
     @property
     def trained_epochs(self) -> int:
-        """How many epochs of stage 1 and stage 2 this model has been trained for."""
+        """How many epochs of stage 1 and stage 2 this model was trained for: those counted.
+
+        `fit` counts them; a loop of one's own does by `count_epoch`.
+        """
         return int(self._progress.numpy()[3])
 
     def _training_progress(self) -> Any:
@@ -268,17 +273,32 @@ class GrowingModel(MultiTaskModel):
     def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
         """Tells how far the training is, for what depends on it.
 
+        `fit` does so. A loop of one's own calls it before each epoch, or once before the first one
+        with all its steps; else the training is always at its beginning, where the adversarial part
+        of `MPTRec` has no strength.
+
         Args:
             fraction_done: Fraction of the whole training that is done, in [0, 1].
             steps_left: Optimizer steps from here to the end, `None` if unknown: then the progress
                 moves from epoch to epoch only.
+
+        Example:
+
+        ```python
+        for epoch in range(10):
+            model.begin_epoch(epoch / 10, steps_left=(10 - epoch) * steps)
+            for x, y in rows:
+                model.train_on_batch(x, y)
+            model.count_epoch()
+        ```
         """
+        self._told_progress = True
         step = (1.0 - fraction_done) / steps_left if steps_left else 0.0
         first_step = float(ops.convert_to_numpy(self.optimizer.iterations))
         self._progress.assign([fraction_done, first_step, step, self.trained_epochs])
 
     def count_epoch(self) -> None:
-        """Counts an epoch that was trained."""
+        """Counts an epoch that was trained; `fit` does so, and a loop of one's own can."""
         origin, first_step, step, epochs = self._progress.numpy()
         self._progress.assign([origin, first_step, step, epochs + 1])
 

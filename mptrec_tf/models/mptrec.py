@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -439,6 +440,7 @@ class MPTRec(GrowingModel):
             }
             outcome = outcome._replace(task_losses=task_losses)
         if self.adversary is not None:
+            self._require_progress()
             adversarial = self.adversary(
                 representation.shared,
                 representation.specific,
@@ -448,6 +450,20 @@ class MPTRec(GrowingModel):
             other = self.adversarial_weight * ops.cast(adversarial, "float32")
             outcome = outcome._replace(other=other)
         return outcome
+
+    def _require_progress(self) -> None:
+        """Warns, once, where nobody has told how far the training is."""
+        if self._told_progress:
+            return
+        self._told_progress = True
+        with tf.init_scope():
+            begun = np.any(self._progress.numpy())  # by an earlier process
+        if not begun and self.adversarial_weight:
+            warnings.warn(
+                "stage 1 is trained without begin_epoch(), so the adversarial part has no strength "
+                "throughout; fit calls it, and a loop of your own has to",
+                stacklevel=2,
+            )
 
     def example_losses(self, x: Mapping[str, Any], y: Mapping[str, Any]) -> Any:
         """The losses of the stage 1 tasks on each example.

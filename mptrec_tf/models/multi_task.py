@@ -66,6 +66,7 @@ class MultiTaskModel(keras.Model):
         ModelError: If the encoder is not adapted, or there is no task.
     """
 
+    steps_per_execution: int
     train_function: Any
     test_function: Any
     predict_function: Any
@@ -185,7 +186,7 @@ class MultiTaskModel(keras.Model):
         begun = balancings.get(balancing)
         # As it is now: training changes the learning rate, and `get_config` would give that.
         self._new_optimizer = _maker(self.optimizer)
-        self._compile_settings = {
+        self._compile_settings: dict[str, Any] = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
@@ -344,13 +345,15 @@ class MultiTaskModel(keras.Model):
     def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
         """Tells how far the training is; for subclasses that depend on it.
 
+        `fit` calls it before each epoch, and a loop of one's own should.
+
         Args:
             fraction_done: Fraction of the whole training that is done, in [0, 1].
             steps_left: Optimizer steps from here to the end, `None` if unknown.
         """
 
     def count_epoch(self) -> None:
-        """Tells that an epoch was trained; for subclasses that depend on it."""
+        """Tells that an epoch was trained, as `fit` does; for subclasses that depend on it."""
 
     def make_train_function(self, force: bool = False) -> None:
         if force or self.train_function is None:

@@ -1,5 +1,7 @@
 """Stage 2: tasks come and go, and nothing older changes."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -430,6 +432,42 @@ def test_models_that_tasks_cannot_be_added_to(encoder, make_model, tasks):
         make_model(*STAGE1).add_task(tasks["buy"])
     with pytest.raises(ModelError, match="compile the model before the task 'buy'"):
         MPTRec(encoder, [tasks["click"]], expert_units=(4,)).add_task(tasks["buy"])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_tasks_can_be_added_after_a_loop_of_ones_own(make_model, arrays, tasks, jit_compile):
+    settings = {"run_eagerly": not jit_compile, "jit_compile": jit_compile}
+    model = make_model(*STAGE1, compile_with=settings)
+    with pytest.warns(UserWarning, match="without begin_epoch"):
+        model.train_on_batch(*arrays(*STAGE1))
+    with warnings.catch_warnings(action="error", category=UserWarning):  # once is enough
+        model.train_on_batch(*arrays(*STAGE1))
+    model.add_task(tasks["buy"], **SMALL)
+    assert model.tuned_task == "buy"
+
+
+def test_a_loop_of_ones_own_that_tells_its_progress(make_model, arrays, tasks):
+    model = make_model(*STAGE1)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        for epoch in range(2):
+            model.begin_epoch(epoch / 2, steps_left=2 * (2 - epoch))
+            for step in range(2):
+                model.train_on_batch(*arrays(*STAGE1))
+                done = (2 * epoch + step + 1) / 4
+                assert float(model._training_progress()) == pytest.approx(done)
+            model.count_epoch()
+    assert model.trained_epochs == 2
+    model.compile("adam", run_eagerly=True)  # its steps are forgotten, the epochs are not
+    model.add_task(tasks["buy"], **SMALL)
+
+
+def test_fit_and_models_without_an_adversary_need_not_be_told(make_model, arrays, copy_of):
+    fitted, other = make_model(*STAGE1), make_model(*STAGE1, adversarial=None)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        other.train_on_batch(*arrays(*STAGE1))
+        fitted.fit(*arrays(*STAGE1), verbose=0)
+        fitted.train_on_batch(*arrays(*STAGE1))
+        copy_of(fitted).train_on_batch(*arrays(*STAGE1))
 
 
 @pytest.mark.parametrize("change", ["drop_task", "tune_task"])
