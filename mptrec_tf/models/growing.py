@@ -149,6 +149,7 @@ class GrowingModel(MultiTaskModel):
         if self._tuned == name:
             self._tune(self._added[-1].name if self._added else None)
         if self.compiled:
+            self._compile_settings["metrics"].pop(name, None)
             self._compile_anew()
         else:  # what was traced has the task
             self.train_function = self.test_function = self.predict_function = None

@@ -150,6 +150,8 @@ class MultiTaskModel(keras.Model):
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
         balancing: Any = None,
+        metrics: Mapping[str, Sequence[Any]] | None = None,
+        loss: None = None,
     ) -> None:
         """Configures the training; losses, metrics and masks follow from the tasks.
 
@@ -167,10 +169,30 @@ class MultiTaskModel(keras.Model):
                 `"famo"` or a `mptrec_tf.balancing.Balancing`, of which a copy is made. Has no
                 effect while one task is trained, as in stage 2; metrics are those of the static
                 weights. Defaults to `None`: the static weights, each task's `loss_weight`.
+            metrics: More metrics by task: Keras metrics that heed `sample_weight`, of which copies
+                are made, or their names. They compare the labels with what `predict` gives, and are
+                told as `<task>_<name>`. Defaults to `None`.
+            loss: Not for these models: a task's `kind` and `loss_weight` say what its loss is.
 
         Raises:
-            ModelError: If several replicas are to balance several tasks.
+            ModelError: If several replicas are to balance several tasks, a loss is given, or
+                `metrics` is no dict by task, has a task that the model has not, or one has two
+                metrics of a name.
+
+        Example:
+
+        ```python
+        model.compile(metrics={"click": [keras.metrics.AUC(curve="PR", name="pr_auc")]})
+        model.fit(rows).history["click_pr_auc"]
+        ```
         """
+        if loss is not None:
+            raise ModelError(
+                "the losses follow from the tasks: give each Task its kind and loss_weight instead "
+                f"of a loss. Received: loss={loss!r}"
+            )
+        own_metrics = self._metrics_by_task(metrics)
+        metrics_of_tasks = TaskMetrics(list(self.tasks), own_metrics)
         # With several replicas Keras' loop over steps fails, and XLA lacks what joins them. Keras'
         # own "auto" leaves XLA out on a CPU, where it is what makes steps fast.
         fast = self.distribute_strategy.num_replicas_in_sync == 1 and not run_eagerly
@@ -192,9 +214,30 @@ class MultiTaskModel(keras.Model):
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
             "balancing": begun and keras.saving.serialize_keras_object(begun),
+            "metrics": {
+                name: [keras.metrics.serialize(metric) for metric in given]
+                for name, given in own_metrics.items()
+            },
         }
         self._begin(begun if len(self.trained_tasks) > 1 else None)
-        self._metrics_of_tasks = TaskMetrics(list(self.tasks))
+        self._metrics_of_tasks = metrics_of_tasks
+
+    def _metrics_by_task(self, metrics: Any) -> dict[str, list[keras.metrics.Metric]]:
+        """What `compile` is given, checked; a metric may also be serialized."""
+        if not isinstance(metrics, Mapping | None):
+            raise ModelError(
+                "metrics must be a dict by task, such as {'click': [keras.metrics.AUC(curve='PR', "
+                f"name='pr_auc')]}}. Received: {metrics!r}"
+            )
+        found: dict[str, list[keras.metrics.Metric]] = {}
+        for name, given in (metrics or {}).items():
+            self.task(name)
+            if not isinstance(given, list | tuple):
+                raise ModelError(
+                    f"metrics of the task {name!r} must be a list of metrics. Received: {given!r}"
+                )
+            found[name] = [_metric(name, metric) for metric in given]
+        return found
 
     def _begin(self, balancing: Balancing | None) -> None:
         if balancing is not None:
@@ -237,6 +280,13 @@ class MultiTaskModel(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Every metric of every task."""
         return self._metrics_of_tasks.all if self.compiled else []
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """What `evaluate` gives, in its order, where all tasks have labels."""
+        names = [metric.name for metric in self.metrics]
+        binary = any(task.kind == "binary" for task in self.tasks)
+        return [*names, "mean_auc"] if names and binary else names
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Every metric of every task, NaN where nothing that defines it was counted."""
@@ -341,6 +391,17 @@ class MultiTaskModel(keras.Model):
             made = self._functions.pop(steps, (None, None, None))
             self.train_function, self.test_function, self.predict_function = made
             self.steps_per_execution = steps
+
+    def export(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses: `mptrec_tf.serving.export` is what exports these models.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(
+            "mptrec_tf.serving.export(model, directory) exports these models: with their encoder, "
+            "so that what is served takes raw rows"
+        )
 
     def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
         """Tells how far the training is; for subclasses that depend on it.
@@ -519,6 +580,19 @@ class MultiTaskModel(keras.Model):
                 f"y must be a dict with the labels of {names} (NaN where a row has none); "
                 f"{missing} are missing. Received: {given}"
             )
+
+
+def _metric(task: str, given: Any) -> keras.metrics.Metric:
+    try:
+        metric = keras.metrics.get(given)
+    except (TypeError, ValueError):
+        metric = None
+    if not isinstance(metric, keras.metrics.Metric):
+        raise ModelError(
+            f"metrics of the task {task!r} must be Keras metrics or their names. "
+            f"Received: {given!r}"
+        )
+    return metric
 
 
 def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimizers.Optimizer]:

@@ -1,6 +1,6 @@
 """Per task: loss, prediction and metrics, with missing labels left out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -142,18 +142,41 @@ class TaskMetrics:
 
     Args:
         tasks: The tasks.
+        others: More metrics by task, which are copied; the copies are named `<task>_<name>`. They
+            compare labels with what `predict` gives. Defaults to none.
+
+    Raises:
+        ModelError: If a task has two metrics of a name.
     """
 
-    def __init__(self, tasks: list[Task]) -> None:
+    def __init__(
+        self, tasks: list[Task], others: Mapping[str, Sequence[keras.metrics.Metric]] | None = None
+    ) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.loss = keras.metrics.Mean(name="loss")
         self.losses = {name: keras.metrics.Mean(name=f"{name}_loss") for name in self.tasks}
         self.qualities = {name: _quality_metric(task) for name, task in self.tasks.items()}
+        self.others = {
+            name: [
+                _named(f"{name}_{metric.name}", metric) for metric in (others or {}).get(name, ())
+            ]
+            for name in self.tasks
+        }
+        for name, metrics in self.others.items():
+            taken = {self.losses[name].name, self.qualities[name].name}
+            for metric in metrics:
+                if metric.name in taken:
+                    raise ModelError(
+                        f"the task {name!r} has two metrics named {metric.name!r}; give one of "
+                        "them another name"
+                    )
+                taken.add(metric.name)
 
     @property
     def all(self) -> list[keras.metrics.Metric]:
         """Every metric, to be reset between epochs."""
-        return [self.loss, *self.losses.values(), *self.qualities.values()]
+        others = (metric for metrics in self.others.values() for metric in metrics)
+        return [self.loss, *self.losses.values(), *self.qualities.values(), *others]
 
     def update(self, name: str, labels: Any, logits: Any, losses: Any, weights: Any) -> None:
         """Counts a batch of one task; examples without a label weigh nothing."""
@@ -166,6 +189,12 @@ class TaskMetrics:
         self.losses[name].update_state(ops.where(known, losses, 0.0), weight)
         predicted = logits if task.kind == "multiclass" else logits[:, 0]
         self.qualities[name].update_state(labels, predicted, weight)
+        if self.others[name]:
+            predicted = prediction(task, logits)
+            if task.kind != "multiclass":  # Keras takes means over the last axis
+                labels, predicted = labels[:, None], predicted[:, None]
+            for metric in self.others[name]:
+                metric.update_state(labels, predicted, weight)
 
     def results(self, names: Iterable[str]) -> dict[str, Any]:
         """The values of some tasks."""
@@ -174,7 +203,7 @@ class TaskMetrics:
         for name in names:
             quality = self.qualities[name]
             known = self.losses[name].count > 0
-            for metric in (self.losses[name], quality):
+            for metric in (self.losses[name], quality, *self.others[name]):
                 results[metric.name] = ops.where(known, metric.result(), np.nan)
             if self.tasks[name].kind == "binary":
                 areas.append(results[quality.name])
@@ -183,6 +212,10 @@ class TaskMetrics:
             total = sum(ops.where(one, area, 0.0) for one, area in zip(defined, areas, strict=True))
             results["mean_auc"] = total / sum(ops.cast(one, "float32") for one in defined)
         return results
+
+
+def _named(name: str, metric: keras.metrics.Metric) -> keras.metrics.Metric:
+    return type(metric).from_config({**metric.get_config(), "name": name})
 
 
 def _quality_metric(task: Task) -> keras.metrics.Metric:
