@@ -54,6 +54,11 @@ class MultiTaskModel(keras.Model):
     `measured` where predictions answer to other labels than those given. `fit` runs
     `steps_per_execution` steps in one XLA computation, see `MultiStep`.
 
+    The metric `loss` of a training step is what the step minimizes: the tasks' losses by their
+    weights, what a subclass adds to them, and the penalties of layers. That of `evaluate`, and so
+    `val_loss`, is the tasks' losses by their weights alone, of the tasks whose labels are given.
+    The two are no measure of overfitting; `<task>_loss` and `val_<task>_loss` are alike.
+
     Args:
         encoder: An adapted `FeatureEncoder`. A copy is kept (and saved) with the model, and is not
             part of the computation: the model reads what the encoder gives. The one that was given
