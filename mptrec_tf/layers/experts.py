@@ -123,7 +123,8 @@ class ExpertBank(keras.layers.Layer):
 def for_each(initializer: keras.initializers.Initializer, axis: int) -> Any:
     """Initializes each matrix of a stack by itself, so that the fan is that of one of them.
 
-    A seeded initializer gets another seed for each: equal experts would stay equal.
+    A seeded initializer gets another seed for each, the next one of its generator if it has one:
+    equal experts would stay equal.
 
     Args:
         initializer: What initializes a matrix.
@@ -132,12 +133,15 @@ def for_each(initializer: keras.initializers.Initializer, axis: int) -> Any:
     Returns:
         An initializer of the stack.
     """
+    generator = getattr(initializer, "seed", None)
 
     def initialize(shape: tuple[int, ...], dtype: Any = None) -> Any:
         matrices, matrix = [], tuple(np.delete(shape, axis))
         for index in range(shape[axis]):
             config = initializer.get_config()
-            if isinstance(config.get("seed"), int):
+            if isinstance(generator, keras.random.SeedGenerator):
+                config["seed"] = int(keras.random.randint((), 0, 2**31 - 1, seed=generator))
+            elif isinstance(config.get("seed"), int):
                 config["seed"] += index
             matrices.append(initializer.from_config(config)(matrix, dtype=dtype))
         return ops.stack(matrices, axis=axis)

@@ -54,7 +54,15 @@ def test_gradients_equal_central_differences(normal, check_gradient, shape):
         check_gradient(bank, weight, inputs)
 
 
-@pytest.mark.parametrize("initializer", ["he_uniform", keras.initializers.HeUniform(seed=3)])
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        "he_uniform",
+        keras.initializers.HeUniform(seed=3),
+        keras.initializers.HeUniform(seed=keras.random.SeedGenerator(3)),
+    ],
+    ids=["unseeded", "seed", "generator"],
+)
 def test_each_expert_is_initialized_for_itself(initializer):
     bank = ExpertBank(4, (50,), kernel_initializer=initializer)
     bank.build((None, 200))
@@ -63,6 +71,17 @@ def test_each_expert_is_initialized_for_itself(initializer):
     np.testing.assert_allclose(np.abs(kernel).max(axis=(1, 2)), limit, rtol=0.01)
     assert len({matrix.tobytes() for matrix in kernel}) == 4
     assert not bank.biases[0].numpy().any()
+
+
+def test_a_seeded_generator_gives_the_same_experts_again():
+    def kernels(seed):
+        initializer = keras.initializers.HeUniform(seed=keras.random.SeedGenerator(seed))
+        bank = ExpertBank(2, (5, 5), kernel_initializer=initializer)
+        bank.build((None, 5))
+        return [matrix.tobytes() for matrix in (*bank.kernels[0].numpy(), *bank.kernels[1].numpy())]
+
+    assert kernels(1) == kernels(1)
+    assert not set(kernels(1)) & set(kernels(2))
 
 
 def test_regularizer_adds_the_penalty_of_each_kernel(normal):
