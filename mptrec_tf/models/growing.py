@@ -253,9 +253,13 @@ class GrowingModel(MultiTaskModel):
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """The losses of the stage 1 tasks, or that of the added task's module."""
         if self._tuned is None:
-            return super().training_outcome(x, y, weights)
+            return self._stage1_outcome(x, y, weights)
         frozen = tf.nest.map_structure(ops.stop_gradient, self.represent(x))
         return self._outcome(y, weights, self.logits(frozen, [self._tuned], training=True))
+
+    def _stage1_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
+        """What a step of stage 1 minimizes, for subclasses that train more than the tasks."""
+        return super().training_outcome(x, y, weights)
 
     @property
     def trained_epochs(self) -> int:

@@ -402,25 +402,12 @@ class MPTRec(GrowingModel):
                 kwargs["validation_data"] = cached_dataset(self, data, cache, "validation")
         return super().fit(x, y, *args, **kwargs)
 
-    def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
-        """The loss of stage 1, or that of the added task's module.
-
-        Raises:
-            ModelError: If stage 1 is given cached representations.
-        """
-        if self._tuned is None:
-            if isinstance(x, Representation):
-                raise ModelError(
-                    "cached representations can train an added task only; stage 1 changes them and "
-                    "needs encoded rows"
-                )
-            return self._stage1_outcome(x, y, weights)
-        frozen = Representation(*map(ops.stop_gradient, self.represent(x)))
-        return self._outcome(y, weights, self.logits(frozen, [self._tuned], training=True))
-
-    def _stage1_outcome(
-        self, x: Mapping[str, Any], y: Mapping[str, Any], weights: Mapping[str, Any]
-    ) -> Outcome:
+    def _stage1_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
+        if isinstance(x, Representation):
+            raise ModelError(
+                "cached representations can train an added task only; stage 1 changes them and "
+                "needs encoded rows"
+            )
         names = [task.name for task in self.stage1_tasks]
         representation = self.represent(x, training=True)
         features = self._fuse(representation)
