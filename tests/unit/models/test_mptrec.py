@@ -626,6 +626,13 @@ def test_labels_that_are_no_dict(make_model, arrays):
         make_model("click").fit(x, y["click"], verbose=0)
 
 
+def test_stage_1_cannot_be_trained_on_what_it_changes(make_model, arrays):
+    model = make_model("click")
+    x, y = arrays("click")
+    with pytest.raises(ModelError, match="cached representations can train an added task only"):
+        model.learn((model.represent(x), y))
+
+
 def test_evaluation_without_labels_of_any_task(make_model, arrays):
     x, y = arrays("click")
 
