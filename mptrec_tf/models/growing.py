@@ -161,7 +161,7 @@ class GrowingModel(MultiTaskModel):
         check_labels_are_not_features(self.encoder.features, (task,))
         if not self.compiled:
             raise ModelError(f"compile the model before the task {task.name!r} is added")
-        if self.trained_epochs == 0 and int(self.optimizer.iterations) == 0:
+        if self.trained_epochs == 0 and not ops.convert_to_numpy(self.optimizer.iterations):
             raise ModelError(
                 f"train the model before the task {task.name!r} is added: its module learns from "
                 "frozen experts, and neither an epoch nor a step of the optimizer was counted. If "
