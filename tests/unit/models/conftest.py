@@ -1,5 +1,7 @@
 """Tiny data and models, shared by the tests of the models."""
 
+import tempfile
+
 import keras
 import numpy as np
 import pytest
@@ -116,6 +118,9 @@ def copy_of():
 
     def copy(model, **compile_with):
         twin = MPTRec.from_config(model.get_config())
+        with tempfile.TemporaryDirectory() as directory:  # a configuration holds no vocabularies
+            model.encoder.save_assets(directory)
+            twin.encoder.load_assets(directory)
         twin.compile(**{"optimizer": "adam", "run_eagerly": True, **compile_with})
         twin.set_weights(model.get_weights())
         return twin
