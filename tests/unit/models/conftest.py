@@ -1,5 +1,9 @@
 """Tiny data and models, shared by the tests of the models."""
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 
 import keras
@@ -132,3 +136,52 @@ def copy_of():
 def trained(pretrained, copy_of):
     """A copy of `pretrained`, which the test may change."""
     return copy_of(pretrained)
+
+
+REPLICAS = """
+import contextlib, json, sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mptrec_tf as mpt
+from mptrec_tf.models import MODELS
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+rows = json.load(open(sys.argv[1]))
+features = [mpt.NumericFeature("age", bins=4), mpt.CategoricalFeature("city")]
+encoder = mpt.FeatureEncoder(features).adapt(rows)
+
+
+def report_of(replicas):
+    keras.utils.set_random_seed(1)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if replicas == 2 else None
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = make_model()
+    assert model.distribute_strategy.num_replicas_in_sync == replicas
+    return {**train(model), "iterations": int(model.optimizer.iterations.numpy())}
+"""
+
+
+@pytest.fixture
+def one_and_two_replicas(rows, tmp_path):
+    """Runs a program that makes and trains a model, with one replica and with two.
+
+    The program defines `make_model()`, which compiles it, and `train(model)`, which gives what is
+    reported; it has `rows`, `encoder` and `MODELS`. Both reports have `iterations`, too.
+    """
+
+    def run(program):
+        columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
+        given, found = tmp_path / "rows.json", tmp_path / "report.json"
+        given.write_text(json.dumps(columns))
+        script = tmp_path / "replicas.py"
+        ending = "json.dump([report_of(1), report_of(2)], open(sys.argv[2], 'w'))"
+        script.write_text("\n".join([REPLICAS, program, ending]))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, script, given, found], check=True, env=environment)
+        return json.loads(found.read_text())
+
+    return run

@@ -1,10 +1,5 @@
 """XLA, half precision, several replicas, several steps in one call."""
 
-import json
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -81,30 +76,18 @@ def test_several_steps_in_one_call(make_model, dataset):
 
 
 REPLICAS = """
-import contextlib, json, sys
-
-import keras
-import numpy as np
-import tensorflow as tf
-
-import mptrec_tf as mpt
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-rows = json.load(open(sys.argv[1]))
 # Few labels for one replica of a batch, many for the other one.
 rows["like"] = [v if i % 32 > 12 else float("nan") for i, v in enumerate(rows["like"])]
 click, like, buy = (mpt.Task(name, name) for name in ("click", "like", "buy"))
-features = [mpt.NumericFeature("age", bins=4), mpt.CategoricalFeature("city")]
-encoder = mpt.FeatureEncoder(features).adapt(rows)
-report = {}
-for replicas in (1, 2):
-    keras.utils.set_random_seed(1)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if replicas == 2 else None
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = mpt.MPTRec(encoder, [click, like], expert_units=(6,), tower_units=(4,))
-        model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    assert model.distribute_strategy.num_replicas_in_sync == replicas
+
+
+def make_model():
+    model = mpt.MPTRec(encoder, [click, like], expert_units=(6,), tower_units=(4,))
+    model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    return model
+
+
+def train(model):
     x = encoder.encode(rows)
     data = mpt.make_dataset(rows, encoder, [click, like], batch_size=32)
     stage1 = model.fit(data, validation_data=data, epochs=2, verbose=0).history
@@ -116,27 +99,18 @@ for replicas in (1, 2):
     frozen = model.fingerprint(frozen_only=True)
     stage2 = model.fit(new, validation_data=every, epochs=2, verbose=0).history
     after = model.predict(x, batch_size=32, verbose=0)
-    report[replicas] = {
+    return {
         "stage1": stage1,
         "stage2": stage2,
         "same": [bool(np.array_equal(before[name], after[name])) for name in before],
         "frozen": model.fingerprint(frozen_only=True) == frozen,
         "weights": [weight.numpy().tolist() for weight in model.trainable_weights],
-        "iterations": int(model.optimizer.iterations.numpy()),
     }
-json.dump(report, open(sys.argv[2], "w"))
 """
 
 
-def test_two_replicas_train_as_one(rows, tmp_path):
-    columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
-    (tmp_path / "rows.json").write_text(json.dumps(columns))
-    script = tmp_path / "replicas.py"
-    script.write_text(REPLICAS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    files = [tmp_path / "rows.json", tmp_path / "report.json"]
-    subprocess.run([sys.executable, script, *files], check=True, env=environment)
-    one, two = json.loads((tmp_path / "report.json").read_text()).values()
+def test_two_replicas_train_as_one(one_and_two_replicas):
+    one, two = one_and_two_replicas(REPLICAS)
 
     for stage in ("stage1", "stage2"):
         assert one[stage].keys() == two[stage].keys()

@@ -1,10 +1,5 @@
 """The search for the masks."""
 
-import json
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -141,51 +136,29 @@ def test_without_compile(make_baseline, dataset):
 
 
 REPLICAS = """
-import contextlib, json, sys
-
-import keras
-import numpy as np
-import tensorflow as tf
-
-import mptrec_tf as mpt
-from mptrec_tf.models import MODELS
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-rows = json.load(open(sys.argv[1]))
 tasks = [mpt.Task(name, name) for name in ("click", "like")]
-features = [mpt.NumericFeature("age", bins=4), mpt.CategoricalFeature("city")]
-encoder = mpt.FeatureEncoder(features).adapt(rows)
 data = mpt.make_dataset(rows, encoder, tasks, batch_size=32)
-report = {}
-for replicas in (1, 2):
-    keras.utils.set_random_seed(1)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if replicas == 2 else None
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = MODELS["sparse_sharing"](
-            encoder, tasks, expert_units=(6,), tower_units=(4,), density=0.5, pruning_rounds=1
-        )
-        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), jit_compile=False)
-    assert model.distribute_strategy.num_replicas_in_sync == replicas
+
+
+def make_model():
+    model = MODELS["sparse_sharing"](
+        encoder, tasks, expert_units=(6,), tower_units=(4,), density=0.5, pruning_rounds=1
+    )
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), jit_compile=False)
+    return model
+
+
+def train(model):
     model.fit(data, epochs=2, verbose=0)
-    report[replicas] = {
+    return {
         "densities": list(model.mask_densities().values()),
         "weights": {w.path: w.numpy().tolist() for w in model.weights},
-        "iterations": int(model.optimizer.iterations.numpy()),
     }
-json.dump(report, open(sys.argv[2], "w"))
 """
 
 
-def test_two_replicas_find_the_masks_of_one(rows, tmp_path):
-    columns = {name: np.asarray(values).tolist() for name, values in rows.items()}
-    (tmp_path / "rows.json").write_text(json.dumps(columns))
-    script = tmp_path / "replicas.py"
-    script.write_text(REPLICAS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    files = [tmp_path / "rows.json", tmp_path / "report.json"]
-    subprocess.run([sys.executable, script, *files], check=True, env=environment)
-    one, two = json.loads((tmp_path / "report.json").read_text()).values()
+def test_two_replicas_find_the_masks_of_one(one_and_two_replicas):
+    one, two = one_and_two_replicas(REPLICAS)
 
     assert one["densities"] == two["densities"] == [0.5, 0.5]
     assert one["iterations"] == two["iterations"] == 6
