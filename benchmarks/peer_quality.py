@@ -126,11 +126,12 @@ def run(experiment: Experiment, rows: Rows, directory: pathlib.Path, results: Re
         name: tuned(peer, trials, experiment.seeds[0], epochs, rows, directory)
         for name, peer in peers.items()
     }
+    done = {line["digest"] for line in results.lines()}
     for seed in experiment.seeds:
         for name, peer in peers.items():
             training = Training(peer, best[name], seed, epochs)
             digest = training.digest(rows)
-            if digest in {line["digest"] for line in results.lines()}:
+            if digest in done:
                 continue
             found = trained(training, rows, directory)
             line = {

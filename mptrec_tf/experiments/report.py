@@ -275,14 +275,13 @@ def _steps_figure(lines: Lines, quality: Quality) -> str:
 def _intervals(lines: Lines, come: Come, quality: Quality) -> str:
     from mptrec_tf.experiments import plots
 
-    found = {
-        name: lines.estimate(variant, come, quality.value)
-        for name, variant in lines.distinct(come).items()
-    }
-    known = {name: e for name, e in found.items() if e is not None}
-    reference = {v: name for name, v in lines.distinct(come).items()}.get(
-        lines.experiment.compared_with, ""
-    )
+    known, reference = {}, ""
+    for name, variant in lines.distinct(come).items():
+        found = lines.estimate(variant, come, quality.value)
+        if found is not None:
+            known[name] = found
+        if variant == lines.experiment.compared_with:
+            reference = name
     title = f"{quality.name}: every seed, mean, 95 % interval"
     return plots.intervals(title, known, reference, f"test {quality.metric}")
 
