@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -597,6 +598,10 @@ def _metric(task: str, given: Any) -> keras.metrics.Metric:
             f"metrics of the task {task!r} must be Keras metrics or their names. "
             f"Received: {given!r}"
         )
+    if isinstance(given, str):
+        # Keras numbers the default names of one process: "auc", "auc_1".
+        numberless = re.sub(r"_\d+$", "", metric.name)
+        metric = type(metric).from_config({**metric.get_config(), "name": numberless})
     return metric
 
 
