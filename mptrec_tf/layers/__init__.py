@@ -8,6 +8,7 @@ from mptrec_tf.layers.experts import ExpertBank
 from mptrec_tf.layers.gates import Gate
 from mptrec_tf.layers.numeric import NumericEncoding
 from mptrec_tf.layers.prompts import PromptAttention, TaskPrompt
+from mptrec_tf.layers.standardization import RunningStandardization
 from mptrec_tf.layers.towers import TowerBank
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HashedDropout",
     "NumericEncoding",
     "PromptAttention",
+    "RunningStandardization",
     "TaskClassifier",
     "TaskPrompt",
     "TowerBank",

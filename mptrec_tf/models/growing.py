@@ -206,13 +206,19 @@ class GrowingModel(MultiTaskModel):
         Returns:
             The digest in hexadecimal.
         """
-        trainable = {id(weight) for weight in self.trainable_weights} if frozen_only else set()
+        moving = {id(weight) for weight in self._moving_weights()} if frozen_only else set()
         return fingerprint(
             weight
             for layer in [*self._stage1_layers(), self.task_modules]
             for weight in layer.weights
-            if id(weight) not in trainable and "seed_generator" not in weight.path
+            if id(weight) not in moving and "seed_generator" not in weight.path
         )
+
+    def _moving_weights(self) -> list[Any]:
+        """What `fit` changes now: what is trained, and statistics of the module that is tuned."""
+        if self._tuned is None:
+            return self.trainable_weights
+        return self.task_modules.modules[self._tuned].weights
 
     # Computation
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from mptrec_tf.errors import ModelError
-from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt
+from mptrec_tf.layers import Gate, PromptAttention, RunningStandardization, TaskPrompt
 from mptrec_tf.models.backbone import Representation
 from mptrec_tf.models.task_module import TowerModule
 
@@ -31,8 +31,8 @@ class PromptModule(TowerModule):
         query_units: Width of the query network's hidden layer. Defaults to `None`: half the width
             of an expert's output.
         temperature: Temperature of the attention. Defaults to 150, as published.
-        input_projection: Width of a low-rank path of the task's own from `x` into the tower; 0
-            leaves it out, as published. Defaults to 16.
+        input_projection: Width of a low-rank path of the task's own from `x`, standardized, into
+            the tower; 0 leaves it out, as published. Defaults to 16.
         **kwargs: See `TowerModule`.
 
     Call arguments:
@@ -77,6 +77,7 @@ class PromptModule(TowerModule):
         self.prompt: TaskPrompt | None = None
         self.attention: PromptAttention | None = None
         self.gate: Gate | None = None
+        self.standardization: RunningStandardization | None = None
         self.projection: keras.layers.Dense | None = None
         if representation != "shared":
             self.prompt = TaskPrompt(name="prompt", dtype=dtype)
@@ -86,6 +87,9 @@ class PromptModule(TowerModule):
         if representation == "both":
             self.gate = Gate(1, name="gate", **self._common)
         if input_projection:
+            # The tables of stage 1 differ widely in scale, and a low rate learns little from small
+            # numbers.
+            self.standardization = RunningStandardization(name="standardization", dtype=dtype)
             # Without a bias: the tower's first layer has one.
             self.projection = keras.layers.Dense(
                 input_projection,
@@ -106,7 +110,8 @@ class PromptModule(TowerModule):
             self.attention.build(x_shape, source_prompts_shape)
         if self.gate is not None:
             self.gate.build(x_shape)
-        if self.projection is not None:
+        if self.standardization is not None and self.projection is not None:
+            self.standardization.build(x_shape)
             self.projection.build(x_shape)
         self.tower.build((None, 1, width + self.input_projection))
 
@@ -142,8 +147,9 @@ class PromptModule(TowerModule):
             if self.gate is not None:
                 gate = self.gate(x)[:, 0]
                 fused = gate[:, :1] * prompted + gate[:, 1:] * shared
-        if self.projection is not None:
-            fused = ops.concatenate([fused, self.projection(x)], axis=-1)
+        if self.standardization is not None and self.projection is not None:
+            own = self.projection(self.standardization(x, training=training))
+            fused = ops.concatenate([fused, own], axis=-1)
         return self.tower(fused[:, None], training=training)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from mptrec_tf.layers import TowerBank
+from mptrec_tf.layers import RunningStandardization, TowerBank
 from mptrec_tf.layers.softmax import softmax
 from mptrec_tf.models import PromptModule
 from mptrec_tf.models.backbone import Representation
@@ -30,7 +30,8 @@ class Heads:
       the source prompts are `(P gamma V / tau) r`;
     - a gate over two is the sigmoid of one number: `a = sigmoid(x (w_0 - w_1))`;
     - the tower's first layer is linear in `g`, in each `s_k * p` and in the low-rank path of `x`,
-      so it is applied to them before they are weighted by `1 - a` and `a w_k` and added;
+      standardization included, so it is applied to them before they are weighted by `1 - a` and
+      `a w_k` and added;
     - the tower's other layers are block-diagonal matrices.
 
     Args:
@@ -56,9 +57,14 @@ class Heads:
             _side_by_side(_stack([a.query_hidden.kernel for a in attentions])),
             _side_by_side(gates[..., :1] - gates[..., 1:]),
         ]
+        of_first, *of_later = (_stack(layer) for layer in zip(*biases, strict=True))
         if members[0].projection is not None:
-            path = _stack([module.projection.kernel for module in members])
-            of_x.append(_side_by_side(path @ first[:, width:]))
+            path = _stack([module.projection.kernel for module in members]) @ first[:, width:]
+            means = _stack([module.standardization.mean for module in members])
+            scales = _stack([_scale(module.standardization) for module in members])
+            path = scales[:, :, None] * path
+            of_x.append(_side_by_side(path))
+            of_first -= (means[:, None] @ path)[:, 0]
         self._parts = [kernel.shape[-1] for kernel in of_x]
         self._of_x = _constant(np.concatenate(of_x, axis=-1))
 
@@ -82,7 +88,7 @@ class Heads:
         prompts = _stack([module.prompt.prompts[0] for module in members])
         self._of_shared = _constant(_side_by_side(first[:, :width]))
         self._of_specific = _constant(_side_by_side(prompts[:, :, None] * first[:, :width]))
-        self._biases = [_constant(np.ravel(_stack(layer))) for layer in zip(*biases, strict=True)]
+        self._biases = [_constant(np.ravel(layer)) for layer in (of_first, *of_later)]
         self._later = [
             _constant(_block_diagonal(_stack(layer)))
             for layer in list(zip(*kernels, strict=True))[1:]
@@ -151,6 +157,11 @@ def group(modules: Mapping[str, PromptModule]) -> tuple[list[dict[str, PromptMod
             same.append({})
         same[-1][name] = module
     return [members for same in groups.values() for members in same], alone
+
+
+def _scale(standardization: RunningStandardization) -> np.ndarray:
+    variance = np.asarray(standardization.variance, np.float64)
+    return 1.0 / np.sqrt(variance + standardization.epsilon)
 
 
 def _tower(tower: TowerBank) -> tuple[list[np.ndarray], list[np.ndarray]]:

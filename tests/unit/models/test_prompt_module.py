@@ -10,6 +10,7 @@ from mptrec_tf import PromptModule
 from mptrec_tf.models.backbone import Representation
 
 ROWS, INPUT, WIDTH, TASKS, OUTPUTS = 6, 5, 8, 3, 2
+PATH = "standardization", "input_projection"
 
 
 def softmax(logits):
@@ -32,6 +33,8 @@ def make(**settings):
     rng = np.random.default_rng(1)
     for weight in module.weights:
         weight.assign(rng.normal(0.3, 0.7, weight.shape))
+    if module.standardization is not None:
+        module.standardization.variance.assign(rng.uniform(0.1, 4.0, INPUT))
     return module
 
 
@@ -63,7 +66,8 @@ def reference(module, kind, representation, inputs, temperature=1.5):
         gate = softmax(x @ weights["gate/kernel"])
         fused = gate[:, :1] * fused + gate[:, 1:] * shared
     if "input_projection/kernel" in weights:
-        own = x @ weights["input_projection/kernel"]
+        deviation = np.sqrt(weights["standardization/variance"] + 1e-3)
+        own = (x - weights["standardization/mean"]) / deviation @ weights["input_projection/kernel"]
         fused = np.concatenate([fused, own], axis=1)
     for layer in (0, 1):
         kernel, bias = (weights[f"tower/hidden/{w}_{layer}"][0] for w in ("kernel", "bias"))
@@ -102,10 +106,10 @@ def test_attention(inputs, kind):
 @pytest.mark.parametrize(
     "settings, parts",
     [
-        ({}, {"prompt", "attention", "gate", "input_projection", "tower"}),
+        ({}, {"prompt", "attention", "gate", *PATH, "tower"}),
         ({"input_projection": 0}, {"prompt", "attention", "gate", "tower"}),
         ({"attention": "fixed", "input_projection": 0}, {"prompt", "gate", "tower"}),
-        ({"representation": "specific"}, {"prompt", "attention", "input_projection", "tower"}),
+        ({"representation": "specific"}, {"prompt", "attention", *PATH, "tower"}),
         ({"representation": "shared", "input_projection": 0}, {"tower"}),
     ],
 )  # fmt: skip

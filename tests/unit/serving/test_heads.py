@@ -16,9 +16,11 @@ def make(**settings):
     module = PromptModule(**{"tower_units": (4, 3), "input_projection": 2, **settings})
     shapes = Representation((None, WIDTH), (None, HIDDEN), (None, SOURCES, HIDDEN))
     module.build(shapes, (SOURCES, HIDDEN))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(3)
     for weight in module.weights:
         weight.assign(rng.normal(size=weight.shape))
+    if module.standardization is not None:
+        module.standardization.variance.assign(rng.uniform(0.1, 4.0, WIDTH))
     return module
 
 
@@ -42,7 +44,7 @@ def test_the_logits_are_those_of_each_module(settings, count, representation):
     modules = {f"t{n}": make(temperature=1.0 + n, **settings) for n in range(count)}
     for name, module in modules.items():
         for weight in module.weights:
-            weight.assign(weight + 0.1 * len(name) * int(name[1:]))
+            weight.assign(weight + 0.1 * len(name) * int(name[1:]))  # no variance falls below 0
     logits = Heads(modules, PROMPTS)(representation)
     assert list(logits) == list(modules)
     for name, module in modules.items():
