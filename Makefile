@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-fast test-slow test-pipelines test-long pipeline-demo pipeline-demo-docs lint format
 .PHONY: bench-quality bench-quality-full bench-peers bench-synthetic results-docs
-.PHONY: ablation bench-speed bench-speed-docs bench-joint bench-tasks bench-input lock wheel clean help
+.PHONY: bench-speed bench-speed-docs bench-joint bench-tasks bench-input lock wheel clean help
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,9 +50,6 @@ lint: $(READY)  ## Lint, format check, types
 format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-ablation: $(READY)  ## Every form of the adversarial part, several seeds (about 40 minutes)
-	$(BIN)/python benchmarks/adversarial_ablation.py
 
 bench-speed: $(READY) $(TORCH_READY)  ## Training speed against PyTorch, in turns (15 minutes)
 	$(BIN)/python benchmarks/speed.py --output runs/bench-speed

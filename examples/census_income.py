@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from mptrec_tf.config import Config
 from mptrec_tf.evaluation import (
-    ablation_table,
     evaluate,
     results_table,
     two_stage_results,
@@ -58,14 +57,10 @@ def main() -> None:
     print("Scoring both saved models on validation and test")
     results = two_stage_results(config, sources, args.output, stage1, stage2, seed=args.seed)
     (args.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    stored = ROOT / "docs/census_ablation.json"
-    ablation = json.loads(stored.read_text()) if stored.is_file() else None
     title = "Census-income: a new task, the old ones untouched"
-    write_report(results, args.output / "report.html", title=title, ablation=ablation)
+    write_report(results, args.output / "report.html", title=title)
 
     print(f"\n{results_table(results)}")
-    if ablation is not None:
-        print(f"\n{ablation_table(ablation, config.stage1.model.adversarial or 'none')}")
     print("\nExporting both stages for TensorFlow Serving")
     base_path = args.output / "serving" / "census"
     for version, stage, file in ((1, "stage1", "stage1.keras"), (2, "stage2", "model.keras")):

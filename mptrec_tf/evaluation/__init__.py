@@ -7,7 +7,7 @@ from mptrec_tf.evaluation.insight import WeightsInUse, weights_in_use
 from mptrec_tf.evaluation.metrics import Scored, evaluate, score
 from mptrec_tf.evaluation.report import write_report
 from mptrec_tf.evaluation.slices import metrics_by_slice
-from mptrec_tf.evaluation.tables import ablation_table, results_table
+from mptrec_tf.evaluation.tables import results_table
 from mptrec_tf.evaluation.two_stage import two_stage_results
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Reliability",
     "Scored",
     "WeightsInUse",
-    "ablation_table",
     "evaluate",
     "grouped_auc",
     "metrics_by_slice",

@@ -139,32 +139,6 @@ def share(title: str, part: int, whole: int, labels: tuple[str, str]) -> str:
 
 
 @mpl.rc_context(STYLE)
-def seeds(title: str, values: Mapping[str, Mapping[str, Sequence[float]]], color: str) -> str:
-    """Results by form and seed: test filled, validation hollow, a bar at each mean.
-
-    Args:
-        title: The title.
-        values: By form: `"validation"` and `"test"`, a number for each seed.
-        color: Color of the points.
-    """
-    axes = new_axes(title, height=0.9 + 0.5 * len(values))
-    forms = list(values)[::-1]
-    for level, form in enumerate(forms):
-        for part, offset, face in (("validation", 0.14, "white"), ("test", -0.14, color)):
-            numbers = values[form][part]
-            heights = [level + offset] * len(numbers)
-            axes.plot(numbers, heights, "o", color=color, markerfacecolor=face, label=part)
-            mean = float(np.mean(numbers))
-            axes.plot([mean] * 2, [level + offset - 0.13, level + offset + 0.13], color=INK)
-    axes.set_yticks(range(len(forms)), forms)
-    axes.set_ylim(-0.5, len(values) - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[:2], labels[:2], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
-    return to_svg(axes.figure)
-
-
-@mpl.rc_context(STYLE)
 def reliability(title: str, bins: Reliability, color: str = COLORS[0]) -> str:
     """What came true against what was predicted, a dot for each bin; the diagonal is right.
 

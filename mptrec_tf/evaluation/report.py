@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mptrec_tf.evaluation.ablation import Form, summarize
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.spec.parsing import to_yaml
 
@@ -17,7 +16,6 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     title: str = "MPT-Rec in two stages",
-    ablation: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the page: quality before and after stage 2, learning curves, weights in use, cost.
 
@@ -25,8 +23,6 @@ def write_report(
         results: What `two_stage_results` returned.
         path: Where the page is written.
         title: Its title. Defaults to `"MPT-Rec in two stages"`.
-        ablation: Stored results of the adversarial part's forms over several seeds: `"command"`,
-            `"seeds"`, `"forms"`. Defaults to `None`: the page says that there are none.
 
     Raises:
         ImportError: If matplotlib or jinja2 is not installed.
@@ -48,7 +44,6 @@ def write_report(
     old, new = results["stage1"]["tasks"], results["stage2"]["task"]
     names = [*old, new]
     colors = {name: plots.COLORS[k % len(plots.COLORS)] for k, name in enumerate(names)}
-    forms = summarize(ablation) if ablation is not None else []
     settings = dict(results["settings"])
     context = {
         "title": title,
@@ -67,11 +62,7 @@ def write_report(
                 results["stage2"]["total_parameters"],
                 (f"trained for {new}", "frozen"),
             ),
-            "ablation": _forms(plots, ablation["forms"] if ablation else {}, forms, colors),
         },
-        "ablation": ablation,
-        "forms": forms,
-        "form_used": results["settings"]["stage1"]["model"]["adversarial"] or "none",
         "features": len(settings["features"]),
         "settings": to_yaml({k: v for k, v in settings.items() if k != "features"}),
         "feature_settings": to_yaml(settings["features"]),
@@ -127,24 +118,4 @@ def _weights(
             equal=1 / len(old),
         )
         for task, histogram in results["prompt_weights"].items()
-    ]
-
-
-def _forms(
-    plots: Any,
-    results: Mapping[str, Any],
-    forms: list[Form],
-    colors: Mapping[str, str],
-) -> list[str]:
-    tasks = forms[0].test if forms else ()
-    return [
-        plots.seeds(
-            f"AUC of {task}",
-            {
-                form.name: {part: aucs[task] for part, aucs in results[form.name].items()}
-                for form in forms
-            },
-            colors.get(task, plots.INK),
-        )
-        for task in tasks
     ]

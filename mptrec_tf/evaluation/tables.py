@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mptrec_tf.evaluation.ablation import summarize
-
 
 def results_table(results: Mapping[str, Any]) -> str:
     """The AUC of each task before and after stage 2, and what stage 2 trained.
@@ -36,24 +34,4 @@ def results_table(results: Mapping[str, Any]) -> str:
         f"seconds of training: {results['seconds']['stage1']:.0f} and "
         f"{results['seconds']['stage2']:.0f}",
     ]
-    return "\n".join(lines)
-
-
-def ablation_table(ablation: Mapping[str, Any], used: str) -> str:
-    """Test AUC of each form, mean and standard deviation over the seeds.
-
-    Args:
-        ablation: As `mptrec_tf.evaluation.ablation.summarize` takes it.
-        used: Name of the form that a run uses, to be marked.
-    """
-    forms = summarize(ablation)
-    tasks = "".join(f"{task:>18}" for task in forms[0].test)
-    lines = [
-        f"adversarial part, test AUC over the seeds {ablation['seeds']}; {ablation['command']}",
-        f"{'form':24}{tasks}{'mean validation':>18}",
-    ]
-    for form in forms:
-        marks = ["best on validation"] * (form is forms[0]) + ["used here"] * (form.name == used)
-        cells = "".join(f"{s.mean:9.4f} ± {s.deviation:.4f}" for s in form.test.values())
-        lines.append(f"{form.name:24}{cells}{form.mean_validation:18.4f}  {', '.join(marks)}")
     return "\n".join(lines)

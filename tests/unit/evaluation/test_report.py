@@ -67,18 +67,6 @@ RESULTS = {
     },
     "versions": {"python": "3.11"},
 }
-AUCS = {"income": [0.9512, 0.9514], "education": [0.8, 0.8]}
-ABLATION = {
-    "command": "python ablation.py --seeds 0 1",
-    "seeds": [0, 1],
-    "forms": {
-        "none": {"validation": AUCS, "test": AUCS},
-        "assigned": {
-            "validation": {"income": [0.7, 0.7], "education": [0.7, 0.7]},
-            "test": {"income": [0.6, 0.6], "education": [0.6, 0.6]},
-        },
-    },
-}
 
 
 @pytest.fixture
@@ -116,20 +104,6 @@ def test_a_change_of_an_old_task_is_shown_as_such(page):
     table = results_table(results)
     assert "7 rows differ" in table
     assert "CHANGED" in table
-
-
-def test_the_ablation_names_its_command_and_marks_the_form_in_use(page):
-    text = page(ablation=ABLATION)
-    assert "python ablation.py --seeds 0 1" in text
-    assert "0.9513 ± 0.0001" in text
-    assert "none, used here<br>" in text
-    assert text.count("best on validation") == 1
-    assert "<td>0.8757" in text
-    assert text.count("<tr>") == text.count("</tr>")
-
-
-def test_without_an_ablation_the_page_says_so(page):
-    assert "There are no stored results of the other forms" in page()
 
 
 def test_without_test_rows_validation_stands_in(page):
