@@ -1,7 +1,6 @@
 """What commands do with a trained model."""
 
 import hashlib
-import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -9,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.config import Config
-from mptrec_tf.data import Chunk, check_same_features, encode_labels, read_chunks
+from mptrec_tf.data import Chunk, check_same_features, has_labels, read_chunks
 from mptrec_tf.data.encoding import Encoded
 from mptrec_tf.data.readers import Source
-from mptrec_tf.errors import DataError, SpecError
+from mptrec_tf.errors import SpecError
 from mptrec_tf.models import MPTRec, load_model
 from mptrec_tf.spec import CategoricalFeature, Task
 from mptrec_tf.spec.parsing import dump
@@ -41,19 +40,7 @@ def load_model_of(config: Config, path: pathlib.Path) -> MPTRec:
 
 def labelled_tasks(model: MPTRec, source: Source) -> list[Task]:
     """The model's tasks that at least one row of a source has a label of."""
-    return [task for task in model.tasks if _has_label(task, source)]
-
-
-def _has_label(task: Task, source: Source) -> bool:
-    chunks = read_chunks(source, tasks=[task])
-    try:
-        first = next(chunks)
-    except DataError:  # the task's columns are not there
-        return False
-    return any(
-        not np.isnan(encode_labels([task], chunk)[0][task.name]).all()
-        for chunk in itertools.chain([first], chunks)
-    )
+    return [task for task in model.tasks if has_labels(task, source)]
 
 
 def predict_chunks(

@@ -144,6 +144,8 @@ class RestTransport:
         pieces = []
         while piece := response.read1(PIECE):
             pieces.append(piece)
+            if response.isclosed():  # newer Pythons close with the last byte, the socket too
+                break
             socket.settimeout(_seconds_until(end))
         response.close()  # `read1` leaves it open, and an open one forbids the next request
         if response.length:

@@ -298,6 +298,11 @@ class Config:
                 if parted
                 else "give data.validation, or pipeline.split to part the rows of data.train"
             )
+        if self.pipeline.split is not None and self.data.test is not None:
+            raise ValueError(
+                "data.test: pipeline.split parts the rows of data.train into test rows too; give "
+                "data.validation and data.test, or pipeline.split, not both"
+            )
         return self
 
     @property

@@ -14,7 +14,7 @@ from mptrec_tf.spec.parsing import dump
 from pipelines.components.preprocessing import read_encoder
 from pipelines.components.trainer import base_model_file, check_graph
 from pipelines.layout import SERVING_DIRECTORY
-from pipelines.metadata import Artifact, Execution, Store
+from pipelines.metadata import Artifact, Execution, Store, is_there
 from pipelines.sources import labelled
 
 
@@ -96,6 +96,21 @@ def served_tasks(model: Artifact) -> list[str]:
     """
     manifest = Manifest.read(pathlib.Path(model.uri, SERVING_DIRECTORY))
     return [*manifest.stage1_tasks, *manifest.added_tasks]
+
+
+def why_incomparable(config: Config, model: Artifact) -> str | None:
+    """Why a model cannot score the rows of a configuration, `None` if it can.
+
+    Args:
+        config: The configuration.
+        model: What the Trainer made.
+    """
+    if not is_there(model.uri):
+        return f"({model.uri}) is no longer there"
+    spec = Manifest.read(pathlib.Path(model.uri, SERVING_DIRECTORY)).spec
+    if spec["features"] != dump(config.spec)["features"]:
+        return f"({model.uri}) has other features"
+    return None
 
 
 def _input(execution: Execution, key: str) -> Artifact:

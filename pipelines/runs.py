@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,8 @@ from mptrec_tf.errors import PipelineError
 from mptrec_tf.files import write_json
 from mptrec_tf.spec.parsing import dump
 from pipelines import pretrain, prompt_tune
-from pipelines.base import Base, base_of, check_base, served_tasks
-from pipelines.metadata import Store, connection, push_directory
+from pipelines.base import Base, base_of, check_base, served_tasks, why_incomparable
+from pipelines.metadata import Artifact, Store, connection, push_directory
 from pipelines.reporting.report import write_report
 from pipelines.reporting.verdict import refusals
 from pipelines.runners import local
@@ -37,7 +37,7 @@ class Outcome:
         reasons: Why it was refused.
         notes: What one should know before serving it.
         result: What the components did.
-        report: File of the report, `None` if it could not be written.
+        report: File of the report. Defaults to `None`: it could not be written.
     """
 
     version: int | None
@@ -45,7 +45,7 @@ class Outcome:
     reasons: list[str]
     notes: list[str]
     result: local.RunResult
-    report: str | None
+    report: str | None = None
 
 
 def run_pretrain(
@@ -82,8 +82,7 @@ def run_pretrain(
     if not record.same and store is not None:
         last = store.pushed_models(place.push_to)
         if last:
-            record.values["baseline"] = last[-1].model.uri
-            record.values["baseline_tasks"] = served_tasks(last[-1].model)
+            record.values |= _baseline(config, last[-1].model)
     served = record.values.get("baseline_tasks", [])
     pipeline = pretrain.create_pipeline(
         config,
@@ -98,7 +97,7 @@ def run_pretrain(
         span=span,
     )
     lost = set(served) - set(config.stage1.tasks)
-    notes = []
+    notes = [*record.values.get("notes", [])]
     if lost:
         notes.append(
             f"the version before also served {sorted(lost)}: run prompt_tune for each of them "
@@ -172,6 +171,16 @@ def run_prompt_tune(
     return place.run(pipeline, record, [], progress)
 
 
+def _baseline(config: Config, model: Artifact) -> dict[str, Any]:
+    """What to compare with, if it can be: the model that was pushed last, and its tasks."""
+    why = why_incomparable(config, model)
+    if why is None:
+        return {"baseline": model.uri, "baseline_tasks": served_tasks(model)}
+    if all(threshold.worse_by is None for threshold in config.pipeline.thresholds):
+        return {}
+    return {"notes": [f"worse_by was not applied: the version before {why}"]}
+
+
 @dataclass
 class _Record:
     """What the last run of a pipeline that pushed was given, kept beside its metadata.
@@ -228,7 +237,7 @@ class _Place:
         }
         text = json.dumps(identity, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()
-        file = pathlib.Path(self.directory, f"last-{self._stage}.json")
+        file = pathlib.Path(self.directory, f"last-{self._config.pipeline.name}-{self._stage}.json")
         last = json.loads(file.read_text()) if file.is_file() else {}
         same = last.get("key") == key and os.path.isdir(last["directory"])
         return _Record(file, key, same, last if same else {})
@@ -246,12 +255,13 @@ class _Place:
             name = pipeline.pipeline_info.pipeline_name
             self._report_failure(name, begun, str(error))
             raise
+        outcome = self._outcome(result, record, notes)
         try:
             report = self._report(Store(self.connection), result.run_id, notes=notes)
         except Exception as error:  # the model is pushed: a page less is no failure
-            report = None
-            notes = [*notes, f"the report could not be written: {error}"]
-        return self._finish(result, record, notes, report)
+            missing = f"the report could not be written: {error}"
+            return replace(outcome, notes=[*notes, missing])
+        return replace(outcome, report=report)
 
     def _report_failure(self, pipeline: str, begun: datetime, cause: str) -> None:
         try:
@@ -270,16 +280,15 @@ class _Place:
         write_report(store, run_id, file, cause=cause, outcome_notes=notes)
         return file
 
-    def _finish(
-        self, result: local.RunResult, record: _Record, notes: list[str], report: str | None
-    ) -> Outcome:
+    def _outcome(self, result: local.RunResult, record: _Record, notes: list[str]) -> Outcome:
+        """What a run came to, its report aside; a push is noted down at once."""
         pushed = result.executions["Pusher"].outputs["pushed_model"][0].properties
         if pushed.get("pushed") == 1:
             version, directory = int(pushed["pushed_version"]), pushed["pushed_destination"]
             record.write(version, directory)
-            return Outcome(version, directory, [], notes, result, report)
+            return Outcome(version, directory, [], notes, result)
         evaluation = result.executions["Evaluator"].outputs["evaluation"][0].uri
         gate = result.executions.get("FrozenTaskGate")
         blessing = None if gate is None else gate.outputs["blessing"][0].uri
         reasons = refusals(evaluation, blessing)
-        return Outcome(None, None, reasons, notes, result, report)
+        return Outcome(None, None, reasons, notes, result)

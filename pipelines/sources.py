@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mptrec_tf.config import Config
-from mptrec_tf.data import read_chunks
+from mptrec_tf.data import has_labels, read_chunks
 from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, Task
@@ -81,7 +81,9 @@ def curated_schema(config: Config) -> str | None:
 
 
 def labelled(tasks: Sequence[Task], sources: Mapping[str, str]) -> list[str]:
-    """Those tasks whose columns every source has.
+    """Those tasks that every source has labels of.
+
+    Of a source in a remote file system the first file is looked at.
 
     Args:
         tasks: The tasks.
@@ -90,11 +92,12 @@ def labelled(tasks: Sequence[Task], sources: Mapping[str, str]) -> list[str]:
     Returns:
         Their names.
     """
-    columns = []
-    for path in sources.values():
-        with local_copy(find_files(path)[0]) as file:
-            columns.append(set(next(read_chunks(file)).table.column_names))
-    return [task.name for task in tasks if all(set(task.columns) <= found for found in columns)]
+    names = {task.name for task in tasks}
+    for pattern in sources.values():
+        with local_copy(find_files(pattern)[0]) as first:
+            source = first if "://" in pattern else pattern
+            names &= {task.name for task in tasks if has_labels(task, source)}
+    return [task.name for task in tasks if task.name in names]
 
 
 def state_of(pattern: str) -> list[Any]:

@@ -5,7 +5,7 @@ from mptrec_tf.data.conversion import convert
 from mptrec_tf.data.datasets import dataset_of_arrays, encode_rows, make_dataset
 from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.encoding import FeatureEncoder, check_same_features
-from mptrec_tf.data.labels import encode_labels
+from mptrec_tf.data.labels import encode_labels, has_labels
 from mptrec_tf.data.readers import Chunk, read_chunks
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "dataset_of_arrays",
     "encode_labels",
     "encode_rows",
+    "has_labels",
     "make_dataset",
     "read_chunks",
     "synthetic",

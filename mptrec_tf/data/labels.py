@@ -1,5 +1,6 @@
 """Labels and example weights of the tasks, read from raw columns. A missing label is NaN."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mptrec_tf.data.columns import as_floats, as_strings
-from mptrec_tf.data.readers import Chunk
+from mptrec_tf.data.readers import Chunk, Source, read_chunks
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.tasks import Values
@@ -95,6 +96,29 @@ def require_labels(tasks: Iterable[Task], labelled: dict[str, int], where: str) 
                 f"{where}: no row has a label of the task {task.name!r} "
                 f"(columns {list(task.columns)})"
             )
+
+
+def has_labels(task: Task, source: Source) -> bool:
+    """Whether a source has the columns of a task, and a label in at least one row.
+
+    Rows are read up to the first label.
+
+    Args:
+        task: The task.
+        source: The rows.
+
+    Raises:
+        DataError: If a label is not one that the task allows.
+    """
+    chunks = read_chunks(source, tasks=[task])
+    try:
+        first = next(chunks)
+    except DataError:  # the columns are not there
+        return False
+    return any(
+        not np.isnan(encode_labels([task], chunk)[0][task.name]).all()
+        for chunk in itertools.chain([first], chunks)
+    )
 
 
 class RuleCounts:

@@ -42,7 +42,8 @@ def compile_pipeline(
         The file.
 
     Raises:
-        PipelineError: If the configuration lacks what Kubeflow needs, or a new task its base.
+        PipelineError: If the configuration lacks what Kubeflow needs, or a new task its base; or
+            demands a comparison with an earlier version, which is not known there.
 
     Example:
 
@@ -64,6 +65,7 @@ def compile_pipeline(
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise PipelineError(f"{path}: should end in .json or .yaml")
     if task is None:
+        _refuse_comparison(config)
         pipeline = pretrain.create_pipeline(
             config,
             sources=sources,
@@ -96,6 +98,16 @@ def compile_pipeline(
     )
     runner.run(pipeline)
     return path
+
+
+def _refuse_comparison(config: Config) -> None:
+    compared = [t.task for t in config.pipeline.thresholds if t.worse_by is not None]
+    lost = sorted(set(compared) & set(config.stage1.tasks))
+    if lost:
+        raise PipelineError(
+            f"pipeline.thresholds: worse_by of {lost} compares with the version pushed last, which "
+            "cannot be looked up on Kubeflow; give min or max instead"
+        )
 
 
 def _checked(task: str, base: Base | None) -> Base:

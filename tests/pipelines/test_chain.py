@@ -253,6 +253,23 @@ def test_a_model_below_its_thresholds_is_not_pushed(outcomes, rows, output, tmp_
     assert main([*command, "--output", str(output)]) == 2
 
 
+def test_a_version_of_other_features_is_not_compared_with(outcomes, rows, output, monkeypatch):
+    monkeypatch.setattr(
+        runs._Place, "run", lambda self, pipeline, record, notes, _: (record, notes)
+    )
+    longer = {"thresholds": [{"task": "income", "worse_by": 0.1}]}
+    record, notes = runs.run_pretrain(config_of(rows, longer), output)
+    assert record.values["baseline_tasks"] == ["income", "marital", "education", "sex"]
+    assert "worse_by" not in " ".join(notes)
+
+    fewer = PLAIN["features"][1:]
+    record, notes = runs.run_pretrain(config_of(rows, longer, features=fewer), output)
+    assert "baseline" not in record.values
+    assert "worse_by was not applied" in notes[0] and "has other features" in notes[0]
+    without = {"thresholds": [{"task": "income", "min": 0.1}]}
+    assert runs.run_pretrain(config_of(rows, without, features=fewer), output)[1] == []
+
+
 def test_no_base_model_yet(config, tmp_path):
     with pytest.raises(PipelineError, match="no base model yet"):
         runs.run_prompt_tune(config, "education", tmp_path)

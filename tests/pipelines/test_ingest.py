@@ -17,6 +17,7 @@ from mptrec_tf.config import Config
 from mptrec_tf.data import readers
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import DataError, MPTRecError, PipelineError
+from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import parse
 from pipelines import runs
 from pipelines.components import example_gen
@@ -24,7 +25,7 @@ from pipelines.components.example_gen import IngestConfig, WriteFile, choose_spa
 from pipelines.examples import raw_examples
 from pipelines.metadata import connection
 from pipelines.runners.local import run
-from pipelines.sources import check_sources, sources_of
+from pipelines.sources import check_sources, labelled, sources_of
 
 SPLITS = ("train", "validation", "test")
 FEATURES = [
@@ -792,3 +793,22 @@ def test_rows_of_several_chunks_keep_their_order_and_their_bad_ones_are_counted(
     good = [i for i in range(100) if i not in (0, 15, 16, 99)]
     assert [example["age"] for example in examples_of(execution, "test")] == [[i] for i in good]
     assert artifact(execution).properties["bad_rows:test"] == 4
+
+
+def test_tasks_of_which_a_source_has_no_label_are_not_labelled(tmp_path):
+    tasks = [Task(name, name) for name in ("click", "like", "buy")]
+    rows = {"train": "click,like,tags\n1,,a\n,,b\n", "test": "click,like,buy\n,1,1\n0,1,1\n"}
+    sources = {split: str(tmp_path / f"{split}.csv") for split in rows}
+    for split, text in rows.items():
+        pathlib.Path(sources[split]).write_text(text)
+    assert labelled(tasks, sources) == ["click"]
+
+
+def test_labels_are_found_beside_lists(tmp_path):
+    file = tmp_path / "rows.tfrecord"
+    label = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
+    tags = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a", b"b", b"c"]))
+    example = tf.train.Example(features=tf.train.Features(feature={"click": label, "tags": tags}))
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(example.SerializeToString())
+    assert labelled([Task("click", "click"), Task("buy", "buy")], {"train": str(file)}) == ["click"]

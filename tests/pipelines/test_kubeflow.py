@@ -219,6 +219,14 @@ def test_a_new_task_without_a_base_is_refused(tmp_path):
         compile_pipeline(config_of(), tmp_path / "p.json", sources=SOURCES, task="buy")
 
 
+def test_a_comparison_with_the_version_before_is_refused(tmp_path):
+    config = config_of(thresholds=[{"task": "click", "worse_by": 0.01}])
+    with pytest.raises(PipelineError, match=r"worse_by of \['click'\] .* give min or max"):
+        compiled(tmp_path / "pipeline.json", "pretrain", config)
+    assert not list(tmp_path.iterdir())
+    compiled(tmp_path / "pipeline.json", "buy", config)
+
+
 @pytest.mark.parametrize("key", ["kubeflow", "push_to"])
 def test_a_missing_key_is_named(key, tmp_path, capfd):
     with pytest.raises(PipelineError, match=rf"^pipeline\.{key}: "):

@@ -10,7 +10,7 @@ import tiny_pipelines as tiny
 
 import mptrec_cli
 from pipelines.runners.local import run
-from pipelines.runs import Outcome
+from pipelines.runs import Outcome, run_pretrain
 
 CONFIG = """\
 data: {train: train.csv, validation: validation.csv}
@@ -133,6 +133,32 @@ def test_run_hands_on_what_was_asked_for(output, config, capfd, monkeypatch):
         (output, {"seed": 3, "span": 2, "progress": True}),
         ("buy", output, {"base": "1", "seed": 0, "span": None, "progress": False}),
     ]
+
+
+def test_a_push_is_noted_down_before_the_report_is_written(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    given = []
+
+    def create(*_, baseline, **__):
+        given.append(baseline)
+        return tiny.pretrain(output, version=len(given))
+
+    small_runs.write_rows(tmp_path)
+    config, output = small_runs.config(tmp_path), tmp_path / "output"
+    monkeypatch.setattr("pipelines.runs.write_report", killed)
+    monkeypatch.setattr("pipelines.pretrain.create_pipeline", create)
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(config, output)
+    (record,) = output.glob("last-*.json")
+    assert (record.name, json.loads(record.read_text())["version"]) == (
+        "last-synthetic-pretrain.json",
+        1,
+    )
+    with pytest.raises(KeyboardInterrupt):  # goes on as the run that it is
+        run_pretrain(config, output)
+    assert given == [None, None]
 
 
 def test_a_refused_model_is_an_error_with_its_reasons(tmp_path, config, capfd, monkeypatch):

@@ -56,6 +56,13 @@ def test_where_representations_are_kept(tmp_path, cache):
         ({"data": {"validation": "x.csv"}}, "give dataset, or train and validation"),
         ({"data": {"train": "x.csv"}}, "give data.validation, or pipeline.split"),
         ({"pipeline": {"split": {"column": "user"}}}, "not both"),
+        (
+            {
+                "data": {"train": "x.csv", "test": "y.csv"},
+                "pipeline": {"split": {"column": "user"}},
+            },
+            "data.test: pipeline.split parts",
+        ),
         ({"pipeline": {"thresholds": [{"task": "click", "metric": "mse", "max": 1}]}}, "'mse'"),
         ({"pipeline": {"thresholds": [{"task": "click"}]}}, "min, max or worse_by"),
         ({"data": {"dataset": "iris"}}, "'iris'"),

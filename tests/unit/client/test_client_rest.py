@@ -1,5 +1,6 @@
 """What goes over HTTP, and what may go wrong there."""
 
+import http.client
 import http.server
 import json
 import ssl
@@ -99,6 +100,26 @@ def test_one_connection_serves_many_calls(model, recording):
         for _ in range(5):
             client.predict(ROWS)
     assert len(recording.connections) == 1
+
+
+def test_an_answer_of_a_server_that_closes_is_read(model, recording, monkeypatch):
+    read1 = http.client.HTTPResponse.read1
+
+    def closing(response, size=-1):  # as newer Pythons do
+        piece = read1(response, size)
+        if not response.length:
+            response.close()
+        return piece
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", closing)
+    recording.protocol_version = "HTTP/1.0"
+    with (
+        serving_rest(model, handler=recording) as address,
+        Client(address, "census", retries=0) as client,
+    ):
+        for _ in range(2):
+            np.testing.assert_allclose(client.predict(ROWS)["click"], [0.2, -1.0], rtol=1e-6)
+    assert len(recording.connections) == 3
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_no_error(model, recording):
