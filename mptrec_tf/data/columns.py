@@ -93,6 +93,24 @@ def as_floats(column: pa.ChunkedArray, name: str, where: str) -> np.ndarray:
     return numbers.to_numpy(zero_copy_only=False)
 
 
+def decimal_text(number: float) -> str:
+    """A number as text that reads back as the same one; a whole number as the id it may be.
+
+    Args:
+        number: The number.
+
+    Returns:
+        Of a whole number that float64 holds exactly what `as_strings` makes of it, otherwise the
+        shortest text that `as_floats` reads as this number.
+
+    Example:
+
+    >>> decimal_text(16777217.0), decimal_text(0.1)
+    ('16777217', '0.1')
+    """
+    return str(int(number)) if number.is_integer() and abs(number) <= EXACT else repr(number)
+
+
 def as_lists(column: pa.ChunkedArray, name: str, separator: str, where: str) -> pa.ListArray:
     """A multi-valued column as lists of text; text is split at the separator.
 

@@ -1,5 +1,6 @@
 """One-off conversion between file formats, in bounded memory."""
 
+import math
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from mptrec_tf.data.columns import decimal_text
 from mptrec_tf.data.readers import Chunk, Path, Source, read_chunks
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
@@ -16,7 +18,7 @@ def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
     """Writes raw data as one Parquet or TFRecord file.
 
     The file appears under its name when it is complete: a run that is cut off leaves nothing that
-    looks finished.
+    looks finished. A TFRecord holds numbers of float64 as decimal text, in which no digit is lost.
 
     Args:
         source: A frame, a dict of columns, or files (CSV, TSV, Parquet, TFRecord).
@@ -74,13 +76,32 @@ def _write_tfrecord(chunks: Iterable[Chunk], path: pathlib.Path, compression: st
     rows = 0
     with tf.io.TFRecordWriter(str(path), compression) as writer:
         for chunk in chunks:
-            columns = {name: chunk.table[name].to_pylist() for name in chunk.table.column_names}
+            columns = {name: _cells(chunk.table[name]) for name in chunk.table.column_names}
             for row in range(chunk.table.num_rows):
                 cells = {name: _feature(name, values[row]) for name, values in columns.items()}
                 example = tf.train.Example(features=tf.train.Features(feature=cells))
                 writer.write(example.SerializeToString())
             rows += chunk.table.num_rows
     return rows
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """The cells of a column; of float64 as text, since a TFRecord holds numbers as float32."""
+    cells = column.to_pylist()
+    if pa.types.is_float64(column.type):
+        return [_text(cell) for cell in cells]
+    if _is_list(column.type) and pa.types.is_float64(column.type.value_type):
+        return [cell if cell is None else [_text(number) for number in cell] for cell in cells]
+    return cells
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
+
+
+def _text(number: float | None) -> str | None:
+    """NaN is an empty cell: as text it would be a category."""
+    return None if number is None or math.isnan(number) else decimal_text(number)
 
 
 def _feature(name: str, value: Any) -> Any:

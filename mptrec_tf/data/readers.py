@@ -348,10 +348,17 @@ def _table_of_examples(
     arrays = {}
     for name, cells in rows.items() if columns else sorted(rows.items()):
         try:
-            arrays[name] = pa.array(cells)
+            arrays[name] = pa.array(_alike(cells))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"{where}: column {name!r} mixes types: {error}") from error
     return pa.table(arrays)
+
+
+def _alike(cells: list[Any]) -> list[Any]:
+    """Whole numbers beside texts as texts: of several files, `convert` writes float64 as text."""
+    if not {bytes, int} <= {type(cell) for cell in cells}:
+        return cells
+    return [str(cell).encode() if isinstance(cell, int) else cell for cell in cells]
 
 
 def _split_text(values: list[Any], separator: str) -> list[Any]:

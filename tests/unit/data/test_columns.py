@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mptrec_tf import DataError
-from mptrec_tf.data.columns import as_floats, as_lists, as_strings, require_columns
+from mptrec_tf.data.columns import as_floats, as_lists, as_strings, decimal_text, require_columns
 
 
 def column(values, kind=None):
@@ -71,6 +71,22 @@ def test_numbers_are_read_from_text_and_from_any_number_type(values, expected):
     numbers = as_floats(values, "age", "rows.csv")
     assert numbers.dtype == np.float64
     np.testing.assert_array_equal(numbers, expected)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (16777217.0, "16777217"),
+        (-0.0, "0"),
+        (2.0**53, "9007199254740992"),
+        (2.0**54, "1.8014398509481984e+16"),
+        (0.1, "0.1"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_a_number_as_text_reads_back_as_the_same(number, text):
+    assert decimal_text(number) == text
+    assert as_floats(column([text]), "age", "") == [number]
 
 
 @pytest.mark.parametrize(

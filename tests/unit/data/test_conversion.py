@@ -71,6 +71,42 @@ def test_tfrecord_to_parquet_has_its_columns_in_a_fixed_order(tmp_path):
     assert as_strings(table["city"], "city", "").to_pylist() == ROWS["city"]
 
 
+NUMBERS = {
+    "id": pa.array([16777217.0, -3.0, None, 2.0**53], pa.float64()),
+    "ids": pa.array([[16777217.0, 5.0], [], None, [7.0]], pa.list_(pa.float64())),
+    "number": pa.array([0.1, -1e300, float("nan"), float("inf")], pa.float64()),
+    "single": pa.array([0.1, -2.5, None, 3.0], pa.float32()),
+}
+
+
+def test_numbers_and_ids_from_a_tfrecord_are_those_of_parquet(tmp_path):
+    features = [NumericFeature("number"), NumericFeature("single")]
+    features += [CategoricalFeature("id"), MultiValuedFeature("ids")]
+    read = []
+    for name in ("rows.parquet", "rows.tfrecord"):
+        convert(pa.table(NUMBERS), tmp_path / name, progress=False)
+        (chunk,) = read_chunks(tmp_path / name, features)
+        table = chunk.table
+        numbers = [as_floats(table[name], name, "") for name in ("id", "number", "single")]
+        ids = as_strings(table["id"], "id", "").to_pylist()
+        lists = as_lists(table["ids"], "ids", "|", "").to_pylist()
+        read.append((numbers, ids, lists))
+    (numbers, *texts), (others, *other_texts) = read
+    np.testing.assert_array_equal(numbers, others)
+    assert texts == other_texts
+    assert texts[0] == ["16777217", "-3", None, "9007199254740992"]
+    assert others[1][0] == 0.1
+    assert pa.types.is_floating(table["single"].type)  # no text where none is needed
+
+
+def test_a_column_of_whole_numbers_in_one_file_and_of_others_in_the_next(tmp_path):
+    pa.parquet.write_table(pa.table({"n": [1, 2]}), tmp_path / "a.parquet")
+    pa.parquet.write_table(pa.table({"n": [0.1, None]}), tmp_path / "b.parquet")
+    convert(tmp_path / "[ab].parquet", tmp_path / "c.tfrecord", progress=False)
+    (chunk,) = read_chunks(tmp_path / "c.tfrecord", [NumericFeature("n")])
+    np.testing.assert_array_equal(as_floats(chunk.table["n"], "n", ""), [1, 2, 0.1, np.nan])
+
+
 def broken_gzip(directory):
     """Some chunks can be read before the break."""
     path = directory / "source.csv.gz"
