@@ -34,26 +34,22 @@ def encode_labels(
     Returns:
         Labels by task, float32 (rows,): 0 or 1 for a binary task, the index of the class for a
         multiclass task, the number for a regression task, NaN where a row has no label. And weights
-        by task, float32 (rows,), for those tasks that have a weight column.
+        by task, float32 (rows,), for those tasks that have a weight column, 0 where a row has no
+        label.
 
     Raises:
-        DataError: If a label, mask or weight is not one that the task allows; names the task, the
-            column and the value.
+        DataError: If a mask, a label where the mask is 1, or a weight where there is a label is not
+            one that the task allows; names the task, the column and the value.
     """
     labels, weights = {}, {}
     for task in tasks:
-        values = _labels(task, chunk)
+        column = chunk.table[task.label]
         if task.mask is not None:
-            mask = as_floats(chunk.table[task.mask], task.mask, chunk.where)
-            _refuse(
-                task, task.mask, chunk, mask, ~np.isin(mask, (0, 1)) & ~np.isnan(mask), "0 or 1"
-            )
-            values = np.where(mask == 1, values, np.nan)
+            column = _where(column, _mask(task, task.mask, chunk))
+        values = _labels(task, column, chunk)
         labels[task.name] = values.astype(np.float32)
         if task.weight is not None:
-            weight = as_floats(chunk.table[task.weight], task.weight, chunk.where)
-            wrong = ~((weight >= 0) & (weight <= LARGEST))
-            _refuse(task, task.weight, chunk, weight, wrong, "a weight of 0 or more")
+            weight = _weights(task, task.weight, chunk, ~np.isnan(values))
             weights[task.name] = weight.astype(np.float32)
     return labels, weights
 
@@ -155,8 +151,8 @@ class RuleCounts:
             if np.any(values == (0.0 if task.positive is None else 1.0)):
                 del self.unmatched[task.name]
                 continue
-            texts = as_strings(chunk.table[task.label], task.label, chunk.where)
-            counted = pc.value_counts(texts.filter(pa.array(~np.isnan(values))))
+            labelled = chunk.table[task.label].filter(pa.array(~np.isnan(values)))
+            counted = pc.value_counts(as_strings(labelled, task.label, chunk.where))
             self._add(task.name, {c["values"].as_py(): c["counts"].as_py() for c in counted})
 
     def merge(self, unmatched: Mapping[str, Mapping[str, int]]) -> None:
@@ -198,8 +194,27 @@ def _rule(task: Task) -> Values | None:
     return task.positive if task.positive is not None else task.negative
 
 
-def _labels(task: Task, chunk: Chunk) -> np.ndarray:
-    column = chunk.table[task.label]
+def _where(column: pa.ChunkedArray, counts: np.ndarray) -> pa.ChunkedArray:
+    """A column that is empty in the rows that do not count, so that they are not checked."""
+    return column.take(pa.array(np.arange(len(counts)), mask=~counts))
+
+
+def _mask(task: Task, name: str, chunk: Chunk) -> np.ndarray:
+    """In which rows the mask is 1."""
+    mask = as_floats(chunk.table[name], name, chunk.where)
+    _refuse(task, name, chunk, mask, ~np.isin(mask, (0, 1)) & ~np.isnan(mask), "0 or 1")
+    return mask == 1
+
+
+def _weights(task: Task, name: str, chunk: Chunk, labelled: np.ndarray) -> np.ndarray:
+    """What the rows weigh, 0 where they have no label."""
+    weights = as_floats(_where(chunk.table[name], labelled), name, chunk.where)
+    wrong = labelled & ~((weights >= 0) & (weights <= LARGEST))
+    _refuse(task, name, chunk, weights, wrong, "a weight of 0 or more")
+    return np.where(labelled, weights, 0)
+
+
+def _labels(task: Task, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:
     rule = _rule(task)
     if rule is not None:
         texts = as_strings(column, task.label, chunk.where)

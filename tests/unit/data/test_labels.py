@@ -49,6 +49,39 @@ def test_a_mask_takes_labels_away():
     np.testing.assert_array_equal(labels, [1, NAN, NAN, 0])
 
 
+@pytest.mark.parametrize(
+    ("task", "cells", "expected"),
+    [
+        ({}, ["1", "7", "unknown"], [1, NAN, NAN]),
+        ({}, [0, 2, -1], [0, NAN, NAN]),
+        ({"positive": "3"}, [3.0, 0.5, np.inf], [1, NAN, NAN]),
+        ({"negative": "b"}, [b"a", b"\xff", b""], [1, NAN, NAN]),
+        ({"above": 10}, ["11", "many", ""], [1, NAN, NAN]),
+        ({"kind": "multiclass", "classes": ("a", "b")}, ["b", "c", "-"], [1, NAN, NAN]),
+        ({"kind": "regression"}, [2.5, np.inf, 1e39], [2.5, NAN, NAN]),
+    ],
+)
+def test_a_label_that_is_none_is_refused_only_where_the_mask_is_1(task, cells, expected):
+    task = Task("t", "cell", mask="m", **task)
+    labels, _ = encode(task, cell=cells, m=[1, 0, None])
+    np.testing.assert_array_equal(labels, np.array(expected, np.float32))
+    counted = RuleCounts([task])
+    counted.update(Chunk(pa.table({"cell": cells}), "rows.csv"), {"t": np.full(3, NAN)})
+    with pytest.raises(DataError, match="column 'cell'"):
+        encode(task, cell=cells, m=[1, 1, 0])
+
+
+def test_a_weight_is_refused_only_where_there_is_a_label_and_is_0_elsewhere():
+    task = Task("t", "cell", mask="m", weight="w")
+    columns = {"cell": [1, None, 0, 1], "m": [1, 1, 0, None]}
+    for weights in ([2.5, None, -1.0, np.inf], ["2.5", "", "-1", "none"]):
+        labels, found = encode(task, **columns, w=weights)
+        np.testing.assert_array_equal(labels, [1, NAN, NAN, NAN])
+        np.testing.assert_array_equal(found, [2.5, 0, 0, 0])
+    with pytest.raises(DataError, match="column 'w' of the task 't' has -1, expected a weight"):
+        encode(task, **columns, w=[-1.0, 1, 1, 1])
+
+
 def test_weights_are_given_beside_the_labels():
     labels, weights = encode(Task("t", "cell", weight="w"), cell=[1, 0], w=["0", "2.5"])
     np.testing.assert_array_equal(labels, [1, 0])
