@@ -81,10 +81,12 @@ def as_floats(column: pa.ChunkedArray, name: str, where: str) -> np.ndarray:
         array = array.dictionary_decode()
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        array = pc.utf8_trim_whitespace(array)
-        array = pc.if_else(pc.equal(array, ""), None, array)
     try:
+        if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+            array = array.cast(pa.large_string())
+        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+            array = pc.utf8_trim_whitespace(array)
+            array = pc.if_else(pc.equal(array, ""), None, array)
         numbers = array.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(

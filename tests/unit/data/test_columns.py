@@ -59,6 +59,8 @@ def test_what_is_no_category_is_refused_with_file_column_and_value(values, named
     [
         (column(["1.5", " 2 ", "", "  ", None, "1e3", "-.5"]), [1.5, 2, *3 * [np.nan], 1000, -0.5]),
         (column([b"1.5", None]), [1.5, np.nan]),
+        (column([b" 1.5", b"", b" ", b"2\t"]), [1.5, np.nan, np.nan, 2]),
+        (column([b" 1.5", b""], pa.large_binary()), [1.5, np.nan]),
         (column([3, None]), [3, np.nan]),
         (column([True, False]), [1, 0]),
         (column([0.1], pa.float64()), [0.1]),
@@ -95,7 +97,8 @@ def test_a_number_as_text_reads_back_as_the_same(number, text):
         (column(["1", "old", "x"]), "'old'"),
         (column(["1,5"]), "'1,5'"),
         (column(["1_000"]), "'1_000'"),
-        (column([b"old"]), "b'old'"),
+        (column([b"1", b"old"]), "'old'"),
+        (column([b"1", b"\xff"]), "b'\\xff'"),
         (column([[1.0]]), "[1.0]"),
     ],
 )
