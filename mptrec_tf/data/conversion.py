@@ -29,7 +29,8 @@ def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
         The number of rows written.
 
     Raises:
-        DataError: If the source cannot be read, or the destination's format is not one of these.
+        DataError: If the source cannot be read, its parts have other columns or types, or the
+            destination's format is not one of these or cannot hold them.
 
     Example:
 
@@ -42,7 +43,7 @@ def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
     chunks = read_chunks(source, progress=f"writing {path.name}" if progress else None)
     with written_whole(path) as partial:
         if path.suffix == ".parquet":
-            rows = _write_parquet(chunks, partial)
+            rows = _write_parquet(chunks, source, partial)
         elif path.name.endswith((".tfrecord", ".tfrecord.gz")):
             rows = _write_tfrecord(chunks, partial, "GZIP" if path.suffix == ".gz" else "")
         else:
@@ -50,15 +51,16 @@ def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
     return rows
 
 
-def _write_parquet(chunks: Iterable[Chunk], path: pathlib.Path) -> int:
+def _write_parquet(chunks: Iterable[Chunk], source: Source, path: pathlib.Path) -> int:
     writer, rows = None, 0
     try:
         for chunk in chunks:
             if writer is None:
-                writer = pa.parquet.ParquetWriter(path, chunk.table.schema, compression="zstd")
+                schema = _known_types(chunk.table.schema, source)
+                writer = pa.parquet.ParquetWriter(path, schema, compression="zstd")
             try:
                 table = chunk.table.cast(writer.schema)
-            except (pa.ArrowInvalid, ValueError) as error:
+            except (pa.ArrowException, ValueError) as error:
                 raise DataError(
                     f"{chunk.where}: not the columns of the rows before: {error}"
                 ) from error
@@ -68,6 +70,29 @@ def _write_parquet(chunks: Iterable[Chunk], path: pathlib.Path) -> int:
         if writer is not None:
             writer.close()
     return rows
+
+
+def _known_types(schema: pa.Schema, source: Source) -> pa.Schema:
+    """The types of the first rows, or of later ones for the columns that are empty in the first.
+
+    For these the source is read once more, up to where the last of them has a value: to hold the
+    rows until then would take the memory of all where a column is always empty.
+    """
+    unknown = [field.name for field in schema if _is_unknown(field.type)]
+    if not unknown:
+        return schema
+    for table, _ in read_chunks(source):
+        for name in [name for name in unknown if name in table.column_names]:
+            if not _is_unknown(table.schema.field(name).type):
+                schema = schema.set(schema.get_field_index(name), table.schema.field(name))
+                unknown.remove(name)
+        if not unknown:
+            break
+    return schema
+
+
+def _is_unknown(kind: pa.DataType) -> bool:
+    return pa.types.is_null(kind) or (_is_list(kind) and pa.types.is_null(kind.value_type))
 
 
 def _write_tfrecord(chunks: Iterable[Chunk], path: pathlib.Path, compression: str) -> int:

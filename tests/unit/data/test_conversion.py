@@ -107,6 +107,44 @@ def test_a_column_of_whole_numbers_in_one_file_and_of_others_in_the_next(tmp_pat
     np.testing.assert_array_equal(as_floats(chunk.table["n"], "n", ""), [1, 2, 0.1, np.nan])
 
 
+def parquet_parts(directory, *tables):
+    for number, table in enumerate(tables):
+        pa.parquet.write_table(pa.table(table), directory / f"part-{number}.parquet")
+    return directory / "part-*.parquet"
+
+
+def test_a_column_that_is_empty_in_the_first_rows_has_the_type_of_later_ones(tmp_path):
+    parts = parquet_parts(
+        tmp_path,
+        {"a": [None], "b": [None], "tags": [[]], "never": [None]},
+        {"a": [1], "b": [None], "tags": [None], "never": [None]},
+        {"a": [None], "b": ["x"], "tags": [["y"]], "never": [None]},
+    )
+    assert convert(parts, tmp_path / "whole.parquet", progress=False) == 3
+    table = pa.parquet.read_table(tmp_path / "whole.parquet")
+    assert table.to_pydict() == {
+        "a": [None, 1, None],
+        "b": [None, None, "x"],
+        "tags": [[], None, ["y"]],
+        "never": [None, None, None],
+    }
+
+
+def test_the_first_rows_of_a_tfrecord_may_be_empty_too(tmp_path, monkeypatch):
+    rows = {"city": [None, None, "Oslo"], "age": [7, None, None]}
+    convert(pa.table(rows), tmp_path / "a.tfrecord", progress=False)
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    convert(tmp_path / "a.tfrecord", tmp_path / "a.parquet", progress=False)
+    table = pa.parquet.read_table(tmp_path / "a.parquet")
+    assert table.to_pydict() == {"age": [7, None, None], "city": [None, None, b"Oslo"]}
+
+
+def test_a_column_of_numbers_and_then_of_lists_is_refused(tmp_path):
+    parts = parquet_parts(tmp_path, {"a": [1]}, {"a": [[1, 2]]})
+    with pytest.raises(DataError, match=r"part-1\.parquet: not the columns of the rows before"):
+        convert(parts, tmp_path / "whole.parquet", progress=False)
+
+
 def broken_gzip(directory):
     """Some chunks can be read before the break."""
     path = directory / "source.csv.gz"
