@@ -4,7 +4,7 @@ import gzip
 import os
 import pathlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -240,26 +240,61 @@ def _read_tfrecord(
     features: tuple[Feature, ...],
     tasks: tuple[Task, ...],
 ) -> Iterator[Chunk]:
-    import tensorflow as tf
-
     where = str(path)
     separators = {f.name: f.separator for f in features if isinstance(f, MultiValuedFeature)}
-    records = tf.data.TFRecordDataset(where, "GZIP" if path.suffix == ".gz" else "")
+    rows = min(CHUNK_ROWS, EXAMPLES_AT_ONCE)
+    for number, batch in enumerate(_batches_of_records(path, rows)):
+        table = _parsed_at_once(batch, columns, separators)
+        if table is None:
+            table = _table_of_examples(batch, columns, separators, where)
+        if number == 0:
+            empty = [name for name in columns if table[name].null_count == table.num_rows]
+            _require_in_records(path, empty)
+        yield Chunk(table, where)
+
+
+def _batches_of_records(path: pathlib.Path, rows: int) -> Iterator[np.ndarray]:
+    """The records of a TFRecord file, some at a time; an error where the file is not whole."""
+    import tensorflow as tf
+
+    records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
     try:
         size, read = _uncompressed_size(path), 0
         if size == 0:
-            raise DataError(f"{where}: the file is empty")
-        for batch in records.batch(min(CHUNK_ROWS, EXAMPLES_AT_ONCE)).as_numpy_iterator():
-            table = _parsed_at_once(batch, columns, separators)
-            if table is None:
-                table = _table_of_examples(batch, columns, separators, where)
-            yield Chunk(table, where)
+            raise DataError(f"{path}: the file is empty")
+        for batch in records.batch(rows).as_numpy_iterator():
+            yield batch
             read += sum(RECORD_FRAME + len(record) for record in batch)
         if read < size:  # TensorFlow takes a cut within a record's header for the end of the file.
             raise EOFError(f"the last {size - read} bytes are no record")
     except (tf.errors.DataLossError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         reason = str(error).rsplit("}} ", 1)[-1].split(" [Op:")[0]
-        raise DataError(f"{where}: the TFRecord file is truncated or broken: {reason}") from error
+        raise DataError(f"{path}: the TFRecord file is truncated or broken: {reason}") from error
+
+
+def _require_in_records(path: pathlib.Path, columns: Collection[str]) -> None:
+    """Refuses a file if none of its records has a column; reads up to where each has been seen."""
+    if not columns:
+        return
+    seen: set[str] = set()
+    for batch in _batches_of_records(path, EXAMPLES_FOR_TYPES):
+        for serialized in batch:
+            seen.update(_cells_of(serialized, str(path)))
+            if seen.issuperset(columns):
+                return
+    require_columns(sorted(seen), columns, str(path))
+
+
+def _cells_of(serialized: bytes, where: str) -> Mapping[str, Any]:
+    """The `tf.train.Feature`s of a record by name."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        features: Mapping[str, Any] = tf.train.Example.FromString(serialized).features.feature
+    except DecodeError as error:
+        raise DataError(f"{where}: a record is not a tf.Example: {error}") from error
+    return features
 
 
 def _uncompressed_size(path: pathlib.Path) -> int:
@@ -315,21 +350,13 @@ def _table_of_examples(
     batch: np.ndarray, columns: list[str], separators: Mapping[str, str], where: str
 ) -> pa.Table:
     """Parses serialized `tf.Example`s; an absent feature is null, several values are a list."""
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
     rows: dict[str, list[Any]] = {name: [] for name in columns}
-    seen: set[str] = set()
     for number, serialized in enumerate(batch):
-        try:
-            example = tf.train.Example.FromString(serialized).features.feature
-        except DecodeError as error:
-            raise DataError(f"{where}: a record is not a tf.Example: {error}") from error
+        example = _cells_of(serialized, where)
         if not columns:
             for name in example:
                 if name not in rows:
                     rows[name] = [None] * number
-        seen.update(example)
         for name, cells in rows.items():
             if name not in example:
                 cells.append(None)
@@ -344,7 +371,6 @@ def _table_of_examples(
                 )
             else:
                 cells.append(values[0] if values else None)
-    require_columns(seen, columns, where)
     arrays = {}
     for name, cells in rows.items() if columns else sorted(rows.items()):
         try:

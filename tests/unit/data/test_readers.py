@@ -247,19 +247,69 @@ def test_a_tfrecord_that_holds_something_else_is_refused(tmp_path):
         read(path, [CategoricalFeature("town"), NumericFeature("aged")])
 
 
+def write_examples(path, *rows):
+    """Writes rows whose cells are lists of bytes, whole numbers or other numbers."""
+
+    def feature(values):
+        match values:
+            case [bytes(), *_]:
+                return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+            case [float(), *_]:
+                return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row in rows:
+            cells = {name: feature(values) for name, values in row.items()}
+            example = tf.train.Example(features=tf.train.Features(feature=cells))
+            writer.write(example.SerializeToString())
+
+
 def test_a_tfrecord_column_may_be_absent_from_some_rows(tmp_path):
     path = tmp_path / "rows.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for cells in ({}, {"b": [1]}, {"a": [2], "b": [3]}):
-            feature = {
-                name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-                for name, values in cells.items()
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            writer.write(example.SerializeToString())
+    write_examples(path, {}, {"b": [1]}, {"a": [2], "b": [3]})
     expected = {"a": [None, None, 2], "b": [None, 1, 3]}
     assert read(path).to_pydict() == expected
     assert read(path, [NumericFeature("a"), NumericFeature("b")]).to_pydict() == expected
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"b": [1]}, {"a": [2], "b": [2]}, {"b": [3]}],
+        [{"b": [1]}, {"b": [2]}, {"a": [2], "b": [3]}],
+        [{"a": [2], "b": [1]}, {"b": [2]}, {"b": [3]}],
+    ],
+)
+def test_a_tfrecord_column_may_be_absent_from_all_rows_that_are_read_at_once(
+    tmp_path, monkeypatch, rows
+):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    path = tmp_path / "rows.tfrecord"
+    write_examples(path, *rows)
+    chunks = list(read_chunks(path, [NumericFeature("a"), NumericFeature("b")]))
+    found = [as_floats(chunk.table["a"], "a", "") for chunk in chunks]
+    np.testing.assert_array_equal(
+        np.concatenate(found), [2 if "a" in row else np.nan for row in rows]
+    )
+    with pytest.raises(DataError, match=r"no column 'c'; the columns are \['a', 'b'\]"):
+        read(path, [NumericFeature("c")])
+
+
+def test_a_column_that_the_first_rows_lack_is_looked_for_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    path = tmp_path / "rows.tfrecord"
+    write_examples(path, {"b": [1]}, {"b": [2]}, {"b": [3]}, {"a": [2], "b": [4]})
+    looked, look = [], readers._require_in_records
+
+    def count(path, columns):
+        looked.extend(columns)
+        look(path, columns)
+
+    monkeypatch.setattr(readers, "_require_in_records", count)
+    read_columns = [NumericFeature("a"), NumericFeature("b")]
+    assert len(list(read_chunks(path, read_columns))) == 4
+    assert looked == ["a"]
 
 
 def test_examples_parsed_at_once_are_as_those_parsed_one_by_one():
