@@ -242,11 +242,12 @@ def _read_tfrecord(
 ) -> Iterator[Chunk]:
     where = str(path)
     separators = {f.name: f.separator for f in features if isinstance(f, MultiValuedFeature)}
-    rows = min(CHUNK_ROWS, EXAMPLES_AT_ONCE)
+    rows, listed = min(CHUNK_ROWS, EXAMPLES_AT_ONCE), set[str]()
     for number, batch in enumerate(_batches_of_records(path, rows)):
         table = _parsed_at_once(batch, columns, separators)
         if table is None:
-            table = _table_of_examples(batch, columns, separators, where)
+            table = _table_of_examples(batch, columns, separators, where, listed)
+            listed |= {field.name for field in table.schema if pa.types.is_list(field.type)}
         if number == 0:
             empty = [name for name in columns if table[name].null_count == table.num_rows]
             _require_in_records(path, empty)
@@ -347,9 +348,18 @@ def _parsed_at_once(
 
 
 def _table_of_examples(
-    batch: np.ndarray, columns: list[str], separators: Mapping[str, str], where: str
+    batch: np.ndarray,
+    columns: list[str],
+    separators: Mapping[str, str],
+    where: str,
+    listed: Collection[str] = (),
 ) -> pa.Table:
-    """Parses serialized `tf.Example`s; an absent feature is null, several values are a list."""
+    """Parses serialized `tf.Example`s; an absent feature is null.
+
+    Several values in a row are an error if the columns are given and the feature is not
+    multi-valued. Where no columns are given, they make the column one of lists, as it is where it
+    was `listed` in earlier rows.
+    """
     rows: dict[str, list[Any]] = {name: [] for name in columns}
     for number, serialized in enumerate(batch):
         example = _cells_of(serialized, where)
@@ -365,6 +375,8 @@ def _table_of_examples(
             values = list(getattr(example[name], kind).value) if kind else []
             if name in separators:
                 cells.append(_split_text(values, separators[name]))
+            elif len(values) > 1 and not columns:
+                cells.append(values)
             elif len(values) > 1:
                 raise DataError(
                     f"{where}: column {name!r} has {len(values)} values in one row, expected one"
@@ -373,6 +385,8 @@ def _table_of_examples(
                 cells.append(values[0] if values else None)
     arrays = {}
     for name, cells in rows.items() if columns else sorted(rows.items()):
+        if name in listed or any(isinstance(cell, list) for cell in cells):
+            cells = [[c] if c is not None and not isinstance(c, list) else c for c in cells]
         try:
             arrays[name] = pa.array(_alike(cells))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

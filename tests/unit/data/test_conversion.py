@@ -139,6 +139,20 @@ def test_the_first_rows_of_a_tfrecord_may_be_empty_too(tmp_path, monkeypatch):
     assert table.to_pydict() == {"age": [7, None, None], "city": [None, None, b"Oslo"]}
 
 
+def test_lists_of_a_tfrecord_become_lists_of_parquet(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    convert(pa.table(ROWS), tmp_path / "a.tfrecord", progress=False)
+    convert(tmp_path / "a.tfrecord", tmp_path / "a.parquet", progress=False)
+    assert_holds_rows(tmp_path / "a.parquet")
+
+
+def test_lists_that_begin_after_single_values_were_written_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    convert({"tags": [["a"], ["b", "c"]]}, tmp_path / "a.tfrecord", progress=False)
+    with pytest.raises(DataError, match=r"a\.tfrecord: not the columns of the rows before"):
+        convert(tmp_path / "a.tfrecord", tmp_path / "a.parquet", progress=False)
+
+
 def test_a_column_of_numbers_and_then_of_lists_is_refused(tmp_path):
     parts = parquet_parts(tmp_path, {"a": [1]}, {"a": [[1, 2]]})
     with pytest.raises(DataError, match=r"part-1\.parquet: not the columns of the rows before"):

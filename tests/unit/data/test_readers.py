@@ -90,12 +90,7 @@ def test_memory_gives_the_same_rows_as_files(source):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_without_features_and_tasks_all_columns_are_read(tmp_path, name):
-    if "tfrecord" in name:  # without a spec, a column with several values in a row is refused
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(ROWS, "tags", ["x", "y", "z", "ü"])
-            WRITERS[name](tmp_path / name)
-    else:
-        WRITERS[name](tmp_path / name)
+    WRITERS[name](tmp_path / name)
     assert set(read(tmp_path / name).column_names) == set(ROWS)
 
 
@@ -310,6 +305,31 @@ def test_a_column_that_the_first_rows_lack_is_looked_for_once(tmp_path, monkeypa
     read_columns = [NumericFeature("a"), NumericFeature("b")]
     assert len(list(read_chunks(path, read_columns))) == 4
     assert looked == ["a"]
+
+
+def test_several_values_of_a_tfrecord_are_lists_where_no_columns_are_asked_for(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "rows.tfrecord"
+    write_examples(
+        path,
+        {"a": [1, 2], "t": [b"x"]},
+        {"a": [3], "t": [b"y", b"z"]},
+        {"t": []},
+        {"a": [4], "t": [b"|"]},
+    )
+    expected = {"a": [[1, 2], [3], None, [4]], "t": [[b"x"], [b"y", b"z"], None, [b"|"]]}
+    assert read(path).to_pydict() == expected
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 2)
+    first, second = (chunk.table for chunk in read_chunks(path))
+    assert pa.concat_tables([first, second]).to_pydict() == expected  # also without a long row
+
+
+def test_several_values_of_different_types_in_a_tfrecord_are_refused(tmp_path):
+    path = tmp_path / "rows.tfrecord"
+    write_examples(path, {"a": [1, 2]}, {"a": [b"x"]})
+    with pytest.raises(DataError, match=r"rows\.tfrecord: column 'a' mixes types"):
+        read(path)
 
 
 def test_examples_parsed_at_once_are_as_those_parsed_one_by_one():
