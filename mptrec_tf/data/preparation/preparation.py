@@ -57,6 +57,7 @@ class Preparation:
         self.counts = self.work / "counts"
         self.synthetic = any(path.name.startswith("synthetic_") for path in files.values())
         self._beam, self._progress = beam, progress
+        self._bad, self._told = 0, list[str]()
         self._plan = {
             "files": {
                 name: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
@@ -116,14 +117,14 @@ class Preparation:
             The results.
 
         Raises:
-            DataError: If there were more bad lines than allowed.
+            DataError: If there were more bad lines than allowed, those of earlier phases included.
         """
         directory = self.work / phase
         label = phase if self._progress else None
         results = run_jobs(jobs, do, directory, beam=self._beam, label=label, unit=unit)
-        bad = sum(result.get("bad", 0) for result in results)
-        told = [line for result in results for line in result.get("told", ())]
-        refuse_bad(bad, self._plan["settings"]["max_bad_lines"], told[:SHOWN])
+        self._bad += sum(result.get("bad", 0) for result in results)
+        self._told += [line for result in results for line in result.get("told", ())]
+        refuse_bad(self._bad, self._plan["settings"]["max_bad_lines"], self._told[:SHOWN])
         return results
 
     def finish(

@@ -224,6 +224,17 @@ def test_a_bad_line_is_named_and_can_be_skipped(tmp_path, line, message, without
     assert summary["rows"]["train"] + summary["rows"]["validation"] == 59
 
 
+def test_bad_lines_of_all_phases_count_together(tmp_path, without_beam):
+    broken, unknown = "1,0,0,u1", "1,1,0,u9,1,205\x023\x031.0"  # found while reading, and joining
+    raw = write(tmp_path, {SAMPLES: [broken, unknown, *GOOD[SAMPLES]]})
+    message = "(?s)2 bad lines, allowed are 1:.*line 1: 4 columns.*line 2: common_feature_index"
+    for _ in range(2):  # also where the work goes on
+        with pytest.raises(DataError, match=message):
+            ali_ccp.prepare(raw, tmp_path / "out", max_bad_lines=1, progress=False)
+    summary = ali_ccp.prepare(raw, tmp_path / "out", max_bad_lines=2, progress=False)
+    assert summary["bad"] == 2
+
+
 def test_a_common_index_given_twice(tmp_path, without_beam):
     name = "common_features_train.csv"
     raw = write(tmp_path, {name: GOOD[name] * 2})
