@@ -34,8 +34,8 @@ def encode_labels(
     Returns:
         Labels by task, float32 (rows,): 0 or 1 for a binary task, the index of the class for a
         multiclass task, the number for a regression task, NaN where a row has no label. And weights
-        by task, float32 (rows,), for those tasks that have a weight column, 0 where a row has no
-        label.
+        by task, float32 (rows,), for those tasks that have a weight column; where a row has no
+        label, a weight that would be wrong is 0.
 
     Raises:
         DataError: If a mask, a label where the mask is 1, or a weight where there is a label is not
@@ -207,11 +207,12 @@ def _mask(task: Task, name: str, chunk: Chunk) -> np.ndarray:
 
 
 def _weights(task: Task, name: str, chunk: Chunk, labelled: np.ndarray) -> np.ndarray:
-    """What the rows weigh, 0 where they have no label."""
-    weights = as_floats(_where(chunk.table[name], labelled), name, chunk.where)
-    wrong = labelled & ~((weights >= 0) & (weights <= LARGEST))
-    _refuse(task, name, chunk, weights, wrong, "a weight of 0 or more")
-    return np.where(labelled, weights, 0)
+    """What the rows weigh."""
+    weights = as_floats(chunk.table[name], name, chunk.where)
+    wrong = ~((weights >= 0) & (weights <= LARGEST))
+    _refuse(task, name, chunk, weights, labelled & wrong, "a weight of 0 or more")
+    # A right one stays also without a label: a funnel may know the label from an earlier step.
+    return np.where(wrong, 0, weights)
 
 
 def _labels(task: Task, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:

@@ -71,15 +71,15 @@ def test_a_label_that_is_none_is_refused_only_where_the_mask_is_1(task, cells, e
         encode(task, cell=cells, m=[1, 1, 0])
 
 
-def test_a_weight_is_refused_only_where_there_is_a_label_and_is_0_elsewhere():
+def test_a_wrong_weight_is_refused_only_where_there_is_a_label_and_is_0_elsewhere():
     task = Task("t", "cell", mask="m", weight="w")
-    columns = {"cell": [1, None, 0, 1], "m": [1, 1, 0, None]}
-    for weights in ([2.5, None, -1.0, np.inf], ["2.5", "", "-1", "none"]):
+    columns = {"cell": [1, None, 0, 1, None], "m": [1, 1, 0, None, 1]}
+    for weights in ([2.5, None, -1.0, np.inf, 3.0], ["2.5", "", "-1", "nan", "3"]):
         labels, found = encode(task, **columns, w=weights)
-        np.testing.assert_array_equal(labels, [1, NAN, NAN, NAN])
-        np.testing.assert_array_equal(found, [2.5, 0, 0, 0])
+        np.testing.assert_array_equal(labels, [1, NAN, NAN, NAN, NAN])
+        np.testing.assert_array_equal(found, [2.5, 0, 0, 0, 3])
     with pytest.raises(DataError, match="column 'w' of the task 't' has -1, expected a weight"):
-        encode(task, **columns, w=[-1.0, 1, 1, 1])
+        encode(task, **columns, w=[-1.0, 1, 1, 1, 1])
 
 
 def test_weights_are_given_beside_the_labels():
