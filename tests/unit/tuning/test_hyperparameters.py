@@ -23,6 +23,15 @@ def test_the_configuration_s_own_values_are_the_defaults(make_config):
     assert with_hyperparameters(config, "stage2", declared(config, "stage2")) == config
 
 
+def test_a_choice_may_spell_the_configuration_s_own_value_otherwise(make_config):
+    config = make_config(
+        tuner__stage2={"temperature": {"kind": "choice", "values": [50, 150, 500]}}
+    )
+    hp = declared(config, "stage2")
+    assert hyperparameter_values(hp, config, "stage2") == {"temperature": 150}
+    assert with_hyperparameters(config, "stage2", hp) == config
+
+
 def test_a_value_outside_the_space_is_not_the_default(make_config):
     config = make_config(
         tuner__stage1={
