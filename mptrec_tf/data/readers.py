@@ -196,7 +196,12 @@ def _read_csv(
             reader = pa.csv.open_csv(
                 file,
                 read_options=pa.csv.ReadOptions(column_names=header, block_size=8 << 20),
-                parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=delimiter,
+                    newlines_in_values=True,
+                    # An empty line is an empty cell where there is only one column.
+                    ignore_empty_lines=len(header) > 1,
+                ),
                 convert_options=options,
             )
             for batch in reader:

@@ -151,6 +151,9 @@ def test_a_shard_that_does_not_exist_is_refused(shard):
         ('"a", b \n1,"x\ny ""z"""', {"a": ["1"], "b": ['x\ny "z"']}),
         ("a,b\n007,NA\n,\n", {"a": ["007", None], "b": ["NA", None]}),
         ('a,b\n"",1e3\n', {"a": [""], "b": ["1e3"]}),
+        ("a,b\n1,x\n\n2,y\n\n", {"a": ["1", "2"], "b": ["x", "y"]}),
+        ("a\n1\n\n2\n\n", {"a": ["1", None, "2", None]}),
+        ("a\r\n\r\n2", {"a": [None, "2"]}),
     ],
 )
 def test_csv_is_read_as_the_text_it_holds(tmp_path, text, expected):
