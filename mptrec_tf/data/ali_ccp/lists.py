@@ -90,7 +90,7 @@ def parse_block(
         owners = row[found]
         if field in single:
             last = np.append(owners[1:] != owners[:-1], True)[: len(owners)]
-            repeated[field] = int((~last).sum())
+            repeated[field] = len(np.unique(owners[~last]))
             found, owners = found[last], owners[last]
         begin, end = features.id_mark[found] + 1, features.value_mark[found]
         ids = texts_between(block.text, begin, end)

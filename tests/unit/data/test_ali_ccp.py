@@ -253,11 +253,12 @@ def test_conversions_without_a_click_are_dropped_and_the_last_of_several_ids_cou
 ):
     line = "1,0,1,u1,1,205\x023\x031.0"
     twice = "9,1,1,u1,3,205\x023\x031.0\x01205\x02four\x031.0\x01121\x02own\x031.0"
-    rows = [*GOOD[SAMPLES], line, twice]
+    thrice = "8,1,1,u1,3,205\x021\x031.0\x01205\x022\x031.0\x01205\x02five\x031.0"
+    rows = [*GOOD[SAMPLES], line, twice, thrice]
     raw = write(tmp_path, {SAMPLES: rows}, end="\r\n")
     summary = ali_ccp.prepare(raw, tmp_path / "out", seed=1, progress=False)
     assert summary["dropped"] == 1
-    assert summary["repeated"] == {"205": 1}
+    assert summary["repeated"] == {"205": 2}  # lines, not ids
     assert not summary["synthetic"]
     files = [*(tmp_path / "out").glob("[tv]*/[tv]*.parquet")]
     found = [row for file in files for row in pa.parquet.read_table(file).to_pylist()]
