@@ -72,7 +72,7 @@ class Scored(NamedTuple):
             "log_loss": loss,
             "calibration_error": reliability(labels, predictions, weights).error,
             "rows": len(labels),
-            "positives": int(labels.sum()),
+            "positives": int(np.count_nonzero(labels)),
         }
         if groups is None:
             return found

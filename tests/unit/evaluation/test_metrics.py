@@ -54,6 +54,14 @@ def test_a_regression_task_is_measured_where_its_mask_is_1(model, rows, predicti
     )
 
 
+def test_positives_are_counted_beyond_what_the_type_of_the_labels_holds():
+    """Float16 has no 2049, as float32 has no 16,777,217."""
+    labels = np.ones(2050, np.float16)
+    labels[0] = 0
+    scored = Scored(Task("click", "click"), labels, np.full(2050, 0.5, np.float32))
+    assert scored.metrics()["positives"] == 2049
+
+
 def test_files_and_small_batches_give_what_a_frame_gives(model, rows, tmp_path):
     rows[:100].to_parquet(tmp_path / "rows-0.parquet")
     rows[100:].to_parquet(tmp_path / "rows-1.parquet")
