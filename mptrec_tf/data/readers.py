@@ -247,12 +247,13 @@ def _read_tfrecord(
 ) -> Iterator[Chunk]:
     where = str(path)
     separators = {f.name: f.separator for f in features if isinstance(f, MultiValuedFeature)}
-    rows, listed = min(CHUNK_ROWS, EXAMPLES_AT_ONCE), set[str]()
+    rows, listed = min(CHUNK_ROWS, EXAMPLES_AT_ONCE), dict[str, bool]()
     for number, batch in enumerate(_batches_of_records(path, rows)):
         table = _parsed_at_once(batch, columns, separators)
         if table is None:
             table = _table_of_examples(batch, columns, separators, where, listed)
-            listed |= {field.name for field in table.schema if pa.types.is_list(field.type)}
+            for name, kind in zip(table.column_names, table.schema.types, strict=True):
+                listed[name] = listed.get(name, False) or pa.types.is_list(kind)
         if number == 0:
             empty = [name for name in columns if table[name].null_count == table.num_rows]
             _require_in_records(path, empty)
@@ -357,15 +358,16 @@ def _table_of_examples(
     columns: list[str],
     separators: Mapping[str, str],
     where: str,
-    listed: Collection[str] = (),
+    listed: Mapping[str, bool] | None = None,
 ) -> pa.Table:
     """Parses serialized `tf.Example`s; an absent feature is null.
 
     Several values in a row are an error if the columns are given and the feature is not
-    multi-valued. Where no columns are given, they make the column one of lists, as it is where it
-    was `listed` in earlier rows.
+    multi-valued. Where no columns are given, they make the column one of lists, and the columns of
+    earlier rows of the file, and whether they are lists, are `listed`.
     """
-    rows: dict[str, list[Any]] = {name: [] for name in columns}
+    listed = listed or {}
+    rows: dict[str, list[Any]] = {name: [] for name in columns or listed}
     for number, serialized in enumerate(batch):
         example = _cells_of(serialized, where)
         if not columns:
@@ -390,7 +392,7 @@ def _table_of_examples(
                 cells.append(values[0] if values else None)
     arrays = {}
     for name, cells in rows.items() if columns else sorted(rows.items()):
-        if name in listed or any(isinstance(cell, list) for cell in cells):
+        if listed.get(name) or any(isinstance(cell, list) for cell in cells):
             cells = [[c] if c is not None and not isinstance(c, list) else c for c in cells]
         try:
             arrays[name] = pa.array(_alike(cells))

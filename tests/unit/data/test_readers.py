@@ -328,6 +328,20 @@ def test_several_values_of_a_tfrecord_are_lists_where_no_columns_are_asked_for(
     assert pa.concat_tables([first, second]).to_pydict() == expected  # also without a long row
 
 
+def test_a_tfrecord_column_that_later_rows_lack_stays_where_no_columns_are_asked_for(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 1)
+    path = tmp_path / "rows.tfrecord"
+    write_examples(path, {"a": [1, 2], "b": [1]}, {"b": [2]}, {"a": [3]})
+    found = [chunk.table.to_pydict() for chunk in read_chunks(path)]
+    assert found == [
+        {"a": [[1, 2]], "b": [1]},
+        {"a": [None], "b": [2]},
+        {"a": [[3]], "b": [None]},
+    ]
+
+
 def test_several_values_of_different_types_in_a_tfrecord_are_refused(tmp_path):
     path = tmp_path / "rows.tfrecord"
     write_examples(path, {"a": [1, 2]}, {"a": [b"x"]})
