@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 MOST_ROWS = 1e7
@@ -18,7 +19,7 @@ class RunningStandardization(keras.layers.Layer):
     distribution stays, such as the output of frozen layers.
 
     The statistics are those of all rows so far, up to ten million; from there on new rows weigh as
-    a part of ten million.
+    a part of ten million. The replicas of a strategy count together.
 
     Args:
         epsilon: Added to the variance. Defaults to 1e-3.
@@ -40,8 +41,8 @@ class RunningStandardization(keras.layers.Layer):
     >>> layer(np.array([[4.0]], "float32")).numpy()
     array([[2.]], dtype=float32)
 
-    Reference: the update is equation 3.1 of Chan, Golub and LeVeque, "Updating Formulae and a
-    Pairwise Algorithm for Computing Sample Variances", COMPSTAT 1982, for means over rows.
+    Reference: the update is that of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+    Algorithm for Computing Sample Variances", COMPSTAT 1982.
     """
 
     def __init__(self, epsilon: float = 1e-3, **kwargs: Any) -> None:
@@ -62,7 +63,7 @@ class RunningStandardization(keras.layers.Layer):
             trainable=False,
             dtype="float32",
             autocast=False,
-            aggregation="mean",  # over the replicas of a strategy
+            aggregation="mean",  # all replicas assign the same
         )
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -73,14 +74,17 @@ class RunningStandardization(keras.layers.Layer):
         return ops.cast(x, inputs.dtype)
 
     def _take_in(self, x: Any) -> None:
-        new = ops.cast(ops.shape(x)[0], "float32")
+        away = x - self.mean
+        sums = [ops.cast(ops.shape(x)[0], "float32"), ops.sum(away, 0), ops.sum(away * away, 0)]
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        new, of_distances, of_squares = sums
         rows = self.rows + new
-        share = new / rows
-        mean, variance = ops.moments(x, axes=0)
-        away = mean - self.mean
-        between = share * (1.0 - share) * ops.square(away)
-        self.variance.assign(self.variance + share * (variance - self.variance) + between)
-        self.mean.assign(self.mean + share * away)
+        moved = of_distances / rows
+        squares = (self.variance * self.rows + of_squares) / rows - moved * moved
+        self.variance.assign(ops.maximum(squares, 0.0))
+        self.mean.assign(self.mean + moved)
         self.rows.assign(ops.minimum(rows, MOST_ROWS))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
