@@ -86,8 +86,9 @@ def _parts(config: Config, stage: Stage) -> dict[str, Any]:
 def _value(hp: keras_tuner.HyperParameters, name: str, parameter: Parameter, own: Any) -> Any:
     if isinstance(parameter, Choice):
         texts = [json.dumps(value) for value in parameter.values]
-        # Values are compared, not texts: YAML may spell 150.0 as 150.
-        default = next((text for text in texts if json.loads(text) == own), None)
+        # Values are compared, not texts: YAML may spell 150.0 as 150. As JSON, tuples are lists.
+        plain = json.loads(json.dumps(own))
+        default = next((text for text in texts if json.loads(text) == plain), None)
         return json.loads(hp.Choice(name, texts, default=default))
     inside = isinstance(own, int | float) and parameter.min <= own <= parameter.max
     declare = {

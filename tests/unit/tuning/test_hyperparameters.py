@@ -25,10 +25,14 @@ def test_the_configuration_s_own_values_are_the_defaults(make_config):
 
 def test_a_choice_may_spell_the_configuration_s_own_value_otherwise(make_config):
     config = make_config(
-        tuner__stage2={"temperature": {"kind": "choice", "values": [50, 150, 500]}}
+        tuner__stage2={
+            "temperature": {"kind": "choice", "values": [50, 150, 500]},
+            "tower_units": {"kind": "choice", "values": [[3], [2]]},
+        }
     )
     hp = declared(config, "stage2")
-    assert hyperparameter_values(hp, config, "stage2") == {"temperature": 150}
+    values = hyperparameter_values(hp, config, "stage2")
+    assert values == {"temperature": 150, "tower_units": [2]}
     assert with_hyperparameters(config, "stage2", hp) == config
 
 
