@@ -2,7 +2,8 @@
 
 A raw row holds each feature under its name (a number as a float, a category as a text, absent where
 missing), other columns that a slice needs, and for each task `label:TASK` and `weight:TASK`. A row
-without a label of a task has the weight 0. An encoded row holds what `FeatureEncoder` gives.
+without a label of a task has the weight 0, and no other row has. An encoded row holds what
+`FeatureEncoder` gives.
 """
 
 import os
@@ -26,6 +27,8 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 LABEL, WEIGHT = "label:", "weight:"
 COMPRESSION = "GZIP"
 BATCH_ROWS = 8192
+LEAST = np.finfo(np.float32).tiny
+"""What a labelled row with the weight 0 weighs."""
 
 
 def raw_examples(
@@ -52,7 +55,10 @@ def raw_examples(
     labels, weights = encode_labels(tasks, chunk)
     for name, label in labels.items():
         known = ~np.isnan(label)
-        weight = np.where(known, weights.get(name, np.float32(1)), np.float32(0))
+        # A weight of 0 says that there is no label, which is not the same: the loss is a mean over
+        # the labelled rows.
+        weight = np.maximum(weights.get(name, np.float32(1)), LEAST)
+        weight = np.where(known, weight, np.float32(0))
         always = np.ones(len(label), bool)
         columns[LABEL + name] = _lists(pa.array(np.where(known, label, 0), pa.float32()), always)
         columns[WEIGHT + name] = _lists(pa.array(weight, pa.float32()), always)

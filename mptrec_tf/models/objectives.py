@@ -68,8 +68,6 @@ def example_losses(task: Task, labels: Any, logits: Any) -> Any:
 def mean_loss(losses: Any, weights: Any = None) -> Any:
     """Weighted sum over the labelled examples, over their number; 0 where none has a label.
 
-    A weight of 0 is as good as no label: such an example is not counted either.
-
     With several replicas the number is the mean over them, so that the mean of their losses is the
     loss of the whole batch, however its labels are spread.
 
@@ -84,7 +82,6 @@ def mean_loss(losses: Any, weights: Any = None) -> Any:
     losses = ops.where(known, losses, 0.0)
     if weights is not None:
         losses *= weights
-        known = ops.logical_and(known, weights > 0)
     count = ops.sum(ops.cast(known, "float32"))
     replica = tf.distribute.get_replica_context()
     if replica is not None and replica.num_replicas_in_sync > 1:

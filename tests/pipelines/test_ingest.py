@@ -22,7 +22,7 @@ from mptrec_tf.spec.parsing import parse
 from pipelines import runs
 from pipelines.components import example_gen
 from pipelines.components.example_gen import IngestConfig, WriteFile, choose_span, ingest
-from pipelines.examples import raw_examples
+from pipelines.examples import LEAST, raw_examples
 from pipelines.metadata import connection
 from pipelines.runners.local import run
 from pipelines.sources import check_sources, labelled, sources_of
@@ -70,7 +70,7 @@ EXPECTED = [
     row(31.5, "Oslo", ["x", "y"], "north", (1, 2), (2, 1), (1.25, 1)),
     row(-2.0, "São Paulo", None, None, (0, 0.5), (0, 1), (0, 0)),
     row(None, None, ["z"], "south", (0, 0), (1, 1), (-3, 1)),
-    row(7.0, "42", ["ü", "ü", "a"], "7", (1, 0), (0, 0), (0, 0)),
+    row(7.0, "42", ["ü", "ü", "a"], "7", (1, LEAST), (0, 0), (0, 0)),
     row(0.0, "x,y", ["b"], "north", (0, 1), (0, 1), (0, 0)),
 ]
 
@@ -812,3 +812,15 @@ def test_labels_are_found_beside_lists(tmp_path):
     with tf.io.TFRecordWriter(str(file)) as writer:
         writer.write(example.SerializeToString())
     assert labelled([Task("click", "click"), Task("buy", "buy")], {"train": str(file)}) == ["click"]
+
+
+def test_a_labelled_row_of_weight_0_keeps_its_label():
+    table = pa.table({"clicked": [1, 1, None], "importance": [0.0, 2.0, 3.0]})
+    task = Task("click", "clicked", weight="importance")
+    rows = [
+        tf.train.Example.FromString(row).features.feature
+        for row in raw_examples(Chunk(table, "rows"), [], [task])
+    ]
+    weights = [row["weight:click"].float_list.value[0] for row in rows]
+    assert weights == [pytest.approx(0.0, abs=1e-30), 2.0, 0.0]
+    assert weights[0] > 0

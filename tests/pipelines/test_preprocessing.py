@@ -25,6 +25,7 @@ from mptrec_tf.spec.parsing import dump
 from pipelines.components.encoding import EncodeFile
 from pipelines.components.preprocessing import preprocessing_fn, read_encoder
 from pipelines.examples import (
+    LEAST,
     open_writer,
     parse_encoded,
     raw_examples,
@@ -134,7 +135,7 @@ def test_labels_go_along_and_a_row_without_a_label_weighs_nothing(small):
     np.testing.assert_array_equal(encoded["label:click"], [0, 1, 0, 1, 0])
     np.testing.assert_array_equal(encoded["weight:click"], [1, 1, 0, 1, 1])
     np.testing.assert_array_equal(encoded["label:stars"], [1.5, 0, 3, 2, 5])
-    np.testing.assert_array_equal(encoded["weight:stars"], [1, 0, 0.5, 0, 3])
+    np.testing.assert_array_equal(encoded["weight:stars"], [1, 0, 0.5, LEAST, 3])
 
 
 def test_rows_that_were_not_learned_from_become_unknown(small, tmp_path):
