@@ -18,12 +18,7 @@ import pandas as pd
 import tensorflow as tf
 
 from mptrec_tf.config import Config
-from mptrec_tf.evaluation import (
-    evaluate,
-    results_table,
-    two_stage_results,
-    write_report,
-)
+from mptrec_tf.evaluation import evaluate, results_table, two_stage_results, write_report
 from mptrec_tf.models import MPTRec, load_model
 from mptrec_tf.serving import Client, Manifest, export
 from mptrec_tf.serving.local import LocalServer

@@ -113,6 +113,15 @@ def decimal_text(number: float) -> str:
     return str(int(number)) if number.is_integer() and abs(number) <= EXACT else repr(number)
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether the cells of a column are lists, of whatever kind.
+
+    Args:
+        kind: The type of the column.
+    """
+    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
+
+
 def as_lists(column: pa.ChunkedArray, name: str, separator: str, where: str) -> pa.ListArray:
     """A multi-valued column as lists of text; text is split at the separator.
 
@@ -120,7 +129,7 @@ def as_lists(column: pa.ChunkedArray, name: str, separator: str, where: str) -> 
         DataError: If the values are not categories.
     """
     array = _combine(column)
-    if isinstance(array.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+    if is_list(array.type):
         lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
         return pa.ListArray.from_arrays(offsets, as_strings(pc.list_flatten(array), name, where))

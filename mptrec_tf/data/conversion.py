@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from mptrec_tf.data.columns import decimal_text
+from mptrec_tf.data.columns import decimal_text, is_list
 from mptrec_tf.data.readers import Chunk, Path, Source, read_chunks
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
@@ -92,7 +92,7 @@ def _known_types(schema: pa.Schema, source: Source) -> pa.Schema:
 
 
 def _is_unknown(kind: pa.DataType) -> bool:
-    return pa.types.is_null(kind) or (_is_list(kind) and pa.types.is_null(kind.value_type))
+    return pa.types.is_null(kind) or (is_list(kind) and pa.types.is_null(kind.value_type))
 
 
 def _write_tfrecord(chunks: Iterable[Chunk], path: pathlib.Path, compression: str) -> int:
@@ -115,13 +115,9 @@ def _cells(column: pa.ChunkedArray) -> list[Any]:
     cells = column.to_pylist()
     if pa.types.is_float64(column.type):
         return [_text(cell) for cell in cells]
-    if _is_list(column.type) and pa.types.is_float64(column.type.value_type):
+    if is_list(column.type) and pa.types.is_float64(column.type.value_type):
         return [cell if cell is None else [_text(number) for number in cell] for cell in cells]
     return cells
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
 
 
 def _text(number: float | None) -> str | None:

@@ -19,7 +19,7 @@ from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
-from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss
+from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss, named
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
 from mptrec_tf.spec.parsing import dump, parse
@@ -600,8 +600,7 @@ def _metric(task: str, given: Any) -> keras.metrics.Metric:
         )
     if isinstance(given, str):
         # Keras numbers the default names of one process: "auc", "auc_1".
-        numberless = re.sub(r"_\d+$", "", metric.name)
-        metric = type(metric).from_config({**metric.get_config(), "name": numberless})
+        metric = named(re.sub(r"_\d+$", "", metric.name), metric)
     return metric
 
 

@@ -158,7 +158,7 @@ class TaskMetrics:
         self.qualities = {name: _quality_metric(task) for name, task in self.tasks.items()}
         self.others = {
             name: [
-                _named(f"{name}_{metric.name}", metric) for metric in (others or {}).get(name, ())
+                named(f"{name}_{metric.name}", metric) for metric in (others or {}).get(name, ())
             ]
             for name in self.tasks
         }
@@ -214,7 +214,13 @@ class TaskMetrics:
         return results
 
 
-def _named(name: str, metric: keras.metrics.Metric) -> keras.metrics.Metric:
+def named(name: str, metric: keras.metrics.Metric) -> keras.metrics.Metric:
+    """A copy of a metric under a name, without what it has counted.
+
+    Args:
+        name: The name.
+        metric: The metric.
+    """
     return type(metric).from_config({**metric.get_config(), "name": name})
 
 

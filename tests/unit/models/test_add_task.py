@@ -366,9 +366,12 @@ def test_weight_decay_does_not_touch_what_is_frozen(trained, arrays, tasks):
 def test_l2_in_stage_2_is_that_of_the_module(make_model, arrays, tasks):
     model = make_model(*STAGE1, l2=0.5, l2_embedding=0.5)
     model.fit(*arrays(*STAGE1), verbose=0)
-    model.add_task(tasks["buy"], **SMALL | {"input_projection": 0}, l2=0.1)
+    model.add_task(tasks["buy"], **SMALL, l2=0.1)
     kernels = [w.numpy() for w in model.trainable_weights if "kernel" in w.path]
     x, y = arrays("buy")
+    # Rows that are counted already leave the statistics as they are, so both losses have the same.
+    inputs = model.represent(x).x
+    model.task_modules.modules["buy"].standardization(inputs, training=True)
 
     without = model.evaluate(x, y, batch_size=96, verbose=0, return_dict=True)["loss"]
     loss = model.train_on_batch(x, y, return_dict=True)["loss"]
