@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from mptrec_tf.layers.replicas import over_replicas
+
 MOST_ROWS = 1e7
 
 
@@ -76,10 +78,7 @@ class RunningStandardization(keras.layers.Layer):
     def _take_in(self, x: Any) -> None:
         away = x - self.mean
         sums = [ops.cast(ops.shape(x)[0], "float32"), ops.sum(away, 0), ops.sum(away * away, 0)]
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-        new, of_distances, of_squares = sums
+        new, of_distances, of_squares = over_replicas(tf.distribute.ReduceOp.SUM, sums)
         rows = self.rows + new
         moved = of_distances / rows
         squares = (self.variance * self.rows + of_squares) / rows - moved * moved

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.errors import ModelError
+from mptrec_tf.layers.replicas import over_replicas
 from mptrec_tf.spec import Task
 
 
@@ -83,9 +84,7 @@ def mean_loss(losses: Any, weights: Any = None) -> Any:
     if weights is not None:
         losses *= weights
     count = ops.sum(ops.cast(known, "float32"))
-    replica = tf.distribute.get_replica_context()
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        count = replica.all_reduce(tf.distribute.ReduceOp.MEAN, count)
+    count = over_replicas(tf.distribute.ReduceOp.MEAN, count)
     return ops.sum(losses) / ops.where(count > 0, count, 1.0)
 
 
