@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from mptrec_tf.errors import SpecError
 from mptrec_tf.pipeline_config import METRICS, PipelineConfig
-from mptrec_tf.spec import DataSpec, Feature, Task
+from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, Task
 from mptrec_tf.spec.features import Strings
 from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
 from mptrec_tf.spec.space import Parameter
@@ -149,6 +149,8 @@ class ModuleConfig:
     query_units: Positive | None = None
     temperature: Annotated[float, Field(gt=0)] = 150.0
     input_projection: Annotated[int, Field(ge=0)] = 16
+    embedding_dim: Annotated[int, Field(ge=0)] = 0
+    embedding_features: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
     tower_units: Units = (64, 32)
     dropout: Rate = 0.1
     l2: NotNegative = 0.0
@@ -181,7 +183,8 @@ class Stage2Config:
             the training; `None`, nowhere; or `"auto"` (default), in memory where they take at most
             a quarter of it, else in files where they take at most half of what is free, else
             nowhere. A row takes 4 bytes (2 in half precision) times the width of the input and of
-            all experts' outputs. What is learned is the same up to rounding.
+            all experts' outputs, and 4 for each of its category ids. What is learned is the same up
+            to rounding.
         cache_dtype: `"float16"` keeps them in half precision. Defaults to `None`, the model's own.
     """
 
@@ -287,6 +290,27 @@ class Config:
                     f"pipeline.thresholds: the {task.kind} task {task.name!r} has no metric "
                     f"{threshold.metric!r}; it has {list(METRICS[task.kind])}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_module(self) -> "Config":
+        module, space = self.stage2.module, self.tuner.stage2
+        categorical = [f.name for f in self.features if isinstance(f, CategoricalFeature)]
+        for name in module.embedding_features or ():
+            if name not in categorical:
+                raise ValueError(
+                    f"stage2.module.embedding_features: {name!r} is none of the categorical "
+                    f"features {categorical}"
+                )
+        dims, widths = (
+            space[key].extremes if key in space else [getattr(module, key)]
+            for key in ("embedding_dim", "input_projection")
+        )
+        if any(dims) and not all(widths):
+            raise ValueError(
+                "stage2.module: an embedding_dim above 0 needs an input_projection above 0, also "
+                "in tuner.stage2: the task's own embeddings join the path from the input"
+            )
         return self
 
     @model_validator(mode="after")

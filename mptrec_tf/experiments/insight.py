@@ -50,7 +50,7 @@ def representations(model: Any, data: EncodedParts) -> dict[str, list[list[int]]
     if not isinstance(model, MPTRec):
         return None
     x, _, _ = next(data.batches("validation", ()))
-    _, shared, specific = model.represent({name: part[:POINTS] for name, part in x.items()})
+    _, shared, specific, _ = model.represent({name: part[:POINTS] for name, part in x.items()})
     vectors = np.concatenate([shared.numpy()[:, None], specific.numpy()], axis=1)
     names = ["shared", *(task.name for task in model.stage1_tasks)]
     flat = vectors.reshape(-1, vectors.shape[-1])

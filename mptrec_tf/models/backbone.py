@@ -16,11 +16,14 @@ class Representation(NamedTuple):
         x: The model's input: encoded numbers and embeddings, float (B, d).
         shared: Output `g` of the sharing expert, float (B, h).
         specific: Outputs `s_k` of the specific experts, float (B, K, h).
+        ids: What `x` embeds: the ids of the categorical features, int32 (B, P), the single-valued
+            ones first.
     """
 
     x: Any
     shared: Any
     specific: Any
+    ids: Any
 
 
 class Backbone(InputLayers):
@@ -78,4 +81,4 @@ class Backbone(InputLayers):
     def call(self, inputs: dict[str, Any], training: bool = False) -> Representation:
         x = super().call(inputs, training=training)
         experts = self.experts(x, training=training)
-        return Representation(x, experts[:, 0], experts[:, 1:])
+        return Representation(x, experts[:, 0], experts[:, 1:], self.ids(inputs))

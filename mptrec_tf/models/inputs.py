@@ -1,6 +1,7 @@
 """From what an encoder gives to a model's input: numbers and embeddings side by side."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.layers import FeatureEmbedding, NumericEncoding
+from mptrec_tf.spec import CategoricalFeature, MultiValuedFeature
 
 
 class InputLayers(keras.layers.Layer):
@@ -22,6 +24,7 @@ class InputLayers(keras.layers.Layer):
     Attributes:
         input_dim: Width `d` of `x`.
         input_columns: By name of a feature, the columns of `x` that are its own, a slice.
+        num_ids: How many ids a row has, `P`.
 
     Input: a dict as `FeatureEncoder` gives it. Output: `x`, float (B, `input_dim`).
 
@@ -45,7 +48,8 @@ class InputLayers(keras.layers.Layer):
         super().__init__(**{"autocast": False, **kwargs})
         numeric, single = encoder.numeric_features, encoder.categorical_features
         multi = encoder.multivalued_features
-        self.numeric = self.embedding = None
+        self.numeric: NumericEncoding | None = None
+        self.embedding: FeatureEmbedding | None = None
         if numeric:
             self.numeric = NumericEncoding(
                 [encoder.numeric_state[f.name] for f in numeric],
@@ -53,14 +57,10 @@ class InputLayers(keras.layers.Layer):
                 name="numeric",
             )
         if single or multi:
-            self.embedding = FeatureEmbedding(
-                [encoder.vocabulary_size(f.name) for f in single],
-                [f.embedding_dim or embedding_dim for f in single],
-                [encoder.vocabulary_size(f.name) for f in multi],
-                [f.embedding_dim or embedding_dim for f in multi],
-                [f.max_length for f in multi],
-                [f.pooling for f in multi],
-                [f.quotient_remainder for f in [*single, *multi]],
+            self.embedding = embedding_of(
+                encoder,
+                [*single, *multi],
+                {f.name: f.embedding_dim or embedding_dim for f in [*single, *multi]},
                 l2=l2_embedding,
                 name="embedding",
                 dtype=self.dtype_policy,
@@ -76,10 +76,22 @@ class InputLayers(keras.layers.Layer):
             for (name, width), stop in zip(widths.items(), stops, strict=True)
         }
         self.input_dim = sum(widths.values())
+        self.num_ids = len(single) + sum(f.max_length for f in multi)
 
     def build(self, input_shape: Any = None) -> None:
         if self.embedding is not None:
             self.embedding.build()
+
+    def ids(self, inputs: dict[str, Any]) -> Any:
+        """The ids of a batch, int32 (B, P), those of single-valued features first.
+
+        Args:
+            inputs: A batch as `FeatureEncoder` gives it.
+        """
+        parts = [inputs[name] for name in ("categorical", "multivalued") if name in inputs]
+        if not parts:
+            return ops.zeros((ops.shape(inputs["numeric"])[0], 0), "int32")
+        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
         parts = []
@@ -91,3 +103,52 @@ class InputLayers(keras.layers.Layer):
             )
             parts.append(embedded)
         return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+def embedding_of(
+    encoder: FeatureEncoder,
+    features: Sequence[CategoricalFeature],
+    dims: Mapping[str, int],
+    **kwargs: Any,
+) -> FeatureEmbedding:
+    """Embeddings for categorical features of an encoder.
+
+    Args:
+        encoder: The encoder, which knows the vocabularies.
+        features: The features, those that are multi-valued last.
+        dims: Width of the embeddings by name of a feature.
+        **kwargs: Other arguments of `FeatureEmbedding`.
+
+    Returns:
+        A layer for the ids of these features, side by side.
+    """
+    multi = [f for f in features if isinstance(f, MultiValuedFeature)]
+    single = features[: len(features) - len(multi)]
+    return FeatureEmbedding(
+        [encoder.vocabulary_size(f.name) for f in single],
+        [dims[f.name] for f in single],
+        [encoder.vocabulary_size(f.name) for f in multi],
+        [dims[f.name] for f in multi],
+        [f.max_length for f in multi],
+        [f.pooling for f in multi],
+        [f.quotient_remainder for f in features],
+        **kwargs,
+    )
+
+
+def id_columns(encoder: FeatureEncoder) -> dict[str, range]:
+    """Where the ids of each categorical feature are, among those that `InputLayers.ids` gives.
+
+    Args:
+        encoder: The encoder.
+
+    Returns:
+        By name of a feature, its columns, in their order.
+    """
+    lengths = {f.name: 1 for f in encoder.categorical_features}
+    lengths |= {f.name: f.max_length for f in encoder.multivalued_features}
+    stops = itertools.accumulate(lengths.values())
+    return {
+        name: range(stop - length, stop)
+        for (name, length), stop in zip(lengths.items(), stops, strict=True)
+    }

@@ -68,7 +68,7 @@ class LoRAModule(TowerModule):
     def build(
         self, representation_shape: Representation, kernel_shapes: list[tuple[int, ...]]
     ) -> None:
-        x_shape, shared_shape, _ = representation_shape
+        x_shape, shared_shape, _, _ = representation_shape
         self.gate = Gate(1, kernel_shapes[0][1], name="gate", **self._common)
         self.gate.build(x_shape)
         self.adapter.build(kernel_shapes)

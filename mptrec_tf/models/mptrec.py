@@ -193,9 +193,8 @@ class MPTRec(GrowingModel):
         """The shape of what `represent` gives."""
         hidden = self._settings["expert_units"][-1]
         count = len(self.stage1_tasks)
-        return Representation(
-            (None, self.backbone.input_dim), (None, hidden), (None, count, hidden)
-        )
+        width, ids = self.backbone.input_dim, self.backbone.num_ids
+        return Representation((None, width), (None, hidden), (None, count, hidden), (None, ids))
 
     def add_task(
         self,
@@ -309,7 +308,8 @@ class MPTRec(GrowingModel):
             training: Whether dropout acts; never in stage 2. Defaults to `False`.
         """
         if isinstance(inputs, Representation):
-            return Representation(*(ops.cast(part, self.compute_dtype) for part in inputs))
+            x, shared, specific = (ops.cast(part, self.compute_dtype) for part in inputs[:3])
+            return Representation(x, shared, specific, inputs.ids)
         return self.backbone(inputs, training=training and self._tuned is None)
 
     def stage1_logits(self, representation: Representation, training: bool = False) -> list[Any]:

@@ -28,7 +28,8 @@ class ProbeModule(TowerModule):
 
     Example:
 
-    >>> r = Representation(ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3, 4)))
+    >>> ids = ops.zeros((2, 1), "int32")
+    >>> r = Representation(ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3, 4)), ids)
     >>> ProbeModule(tower_units=(8,))(r)[0].shape
     TensorShape([2, 1])
 
@@ -50,11 +51,11 @@ class ProbeModule(TowerModule):
             )  # fmt: skip
 
     def build(self, representation_shape: Representation) -> None:
-        _, shared, specific = representation_shape
+        _, shared, specific, _ = representation_shape
         self.head.build((None, shared[-1] + specific[-2] * specific[-1]))
 
     def call(self, representation: Representation, training: bool = False) -> list[Any]:
-        _, shared, specific = representation
+        _, shared, specific, _ = representation
         flat = ops.reshape(specific, (-1, specific.shape[1] * specific.shape[2]))
         logits = self.head(ops.concatenate([shared, flat], axis=-1), training=training)
         return logits if self.tower_units else [ops.cast(logits[:, 0], "float32")]

@@ -1,13 +1,16 @@
 """What a new task trains: a prompt, its attention over the old tasks, a gate and a tower."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
+from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
-from mptrec_tf.layers import Gate, PromptAttention, RunningStandardization, TaskPrompt
+from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt
 from mptrec_tf.models.backbone import Representation
+from mptrec_tf.models.input_path import InputPath
 from mptrec_tf.models.task_module import TowerModule
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ class PromptModule(TowerModule):
         temperature: Temperature of the attention. Defaults to 150, as published.
         input_projection: Width of a low-rank path of the task's own from `x`, standardized, into
             the tower; 0 leaves it out, as published. Defaults to 16.
+        embedding_dim: Width of embeddings of the task's own for category ids, which join that path:
+            the frozen ones hold of a category what the older tasks needed. Each id of a feature
+            costs so many parameters. Defaults to 0: none, as published.
+        embedding_features: The categorical features that are embedded so. Defaults to `None`: all.
         **kwargs: See `TowerModule`.
 
     Call arguments:
@@ -44,12 +51,14 @@ class PromptModule(TowerModule):
     Example:
 
     >>> module = PromptModule(input_projection=0)
-    >>> r = Representation(ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3, 4)))
+    >>> ids = ops.zeros((2, 1), "int32")
+    >>> r = Representation(ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3, 4)), ids)
     >>> module(r, source_prompts=ops.ones((3, 4)))[0].shape
     TensorShape([2, 1])
 
     Reference: arXiv:2408.17214, section 3; `representation` and `attention` are its ablations
-    "Share", "Specific", "TES" and "FW". The low-rank path is ours.
+    "Share", "Specific", "TES" and "FW". The low-rank path is ours, see
+    `mptrec_tf.models.input_path`.
     """
 
     def __init__(
@@ -61,6 +70,8 @@ class PromptModule(TowerModule):
         query_units: int | None = None,
         temperature: float = 150.0,
         input_projection: int = 16,
+        embedding_dim: int = 0,
+        embedding_features: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_outputs, **kwargs)
@@ -73,12 +84,18 @@ class PromptModule(TowerModule):
         self.query_units = query_units
         self.temperature = temperature
         self.input_projection = input_projection
+        self.embedding_dim = embedding_dim
+        self.embedding_features = None if embedding_features is None else tuple(embedding_features)
+        if embedding_dim and not input_projection:
+            raise ValueError(
+                "embeddings of the task's own join the path from the input: embedding_dim="
+                f"{embedding_dim} needs an input_projection above 0"
+            )
         regularizer, dtype = self._common["kernel_regularizer"], self.dtype_policy
         self.prompt: TaskPrompt | None = None
         self.attention: PromptAttention | None = None
         self.gate: Gate | None = None
-        self.standardization: RunningStandardization | None = None
-        self.projection: keras.layers.Dense | None = None
+        self.input_path: InputPath | None = None
         if representation != "shared":
             self.prompt = TaskPrompt(name="prompt", dtype=dtype)
             self.attention = PromptAttention(
@@ -87,14 +104,11 @@ class PromptModule(TowerModule):
         if representation == "both":
             self.gate = Gate(1, name="gate", **self._common)
         if input_projection:
-            # The tables of stage 1 differ widely in scale, and a low rate learns little from small
-            # numbers.
-            self.standardization = RunningStandardization(name="standardization", dtype=dtype)
-            # Without a bias: the tower's first layer has one.
-            self.projection = keras.layers.Dense(
+            self.input_path = InputPath(
                 input_projection,
-                use_bias=False,
-                name="input_projection",
+                embedding_dim,
+                self.embedding_features,
+                name="input_path",
                 **self._common,
             )
         self.tower = self._tower()
@@ -102,7 +116,7 @@ class PromptModule(TowerModule):
     def build(
         self, representation_shape: Representation, source_prompts_shape: tuple[int, int]
     ) -> None:
-        x_shape, shared_shape, _ = representation_shape
+        x_shape, shared_shape, _, _ = representation_shape
         width = shared_shape[-1]
         if self.prompt is not None:
             self.prompt.build((None, 1, width))
@@ -110,13 +124,26 @@ class PromptModule(TowerModule):
             self.attention.build(x_shape, source_prompts_shape)
         if self.gate is not None:
             self.gate.build(x_shape)
-        if self.standardization is not None and self.projection is not None:
-            self.standardization.build(x_shape)
-            self.projection.build(x_shape)
+        if self.input_path is not None:
+            self.input_path.build(x_shape)
         self.tower.build((None, 1, width + self.input_projection))
 
     def build_on(self, model: "MPTRec") -> None:
+        self.embed(model.encoder)
         self.build(model.representation_shape, tuple(model.prompts.prompts.shape))
+
+    def embed(self, encoder: FeatureEncoder) -> None:
+        """Makes the embeddings of the task's own, if it is to have any; `build_on` does so.
+
+        Args:
+            encoder: The model's encoder, which knows the features and their ids.
+
+        Raises:
+            ModelError: If a feature that is to be embedded is none of the categorical ones, or
+                there are none.
+        """
+        if self.input_path is not None:
+            self.input_path.embed(encoder)
 
     def logits_on(
         self, model: "MPTRec", representation: Representation, training: bool = False
@@ -137,7 +164,7 @@ class PromptModule(TowerModule):
     def call(
         self, representation: Representation, source_prompts: Any, training: bool = False
     ) -> list[Any]:
-        x, shared, specific = representation
+        x, shared, specific, ids = representation
         fused = shared
         if self.prompt is not None:
             weights = self.attend(representation, source_prompts)
@@ -147,9 +174,8 @@ class PromptModule(TowerModule):
             if self.gate is not None:
                 gate = self.gate(x)[:, 0]
                 fused = gate[:, :1] * prompted + gate[:, 1:] * shared
-        if self.standardization is not None and self.projection is not None:
-            own = self.projection(self.standardization(x, training=training))
-            fused = ops.concatenate([fused, own], axis=-1)
+        if self.input_path is not None:
+            fused = ops.concatenate([fused, self.input_path(x, ids, training=training)], axis=-1)
         return self.tower(fused[:, None], training=training)
 
     def get_config(self) -> dict[str, Any]:
@@ -160,4 +186,6 @@ class PromptModule(TowerModule):
             "query_units": self.query_units,
             "temperature": self.temperature,
             "input_projection": self.input_projection,
+            "embedding_dim": self.embedding_dim,
+            "embedding_features": self.embedding_features,
         }

@@ -363,6 +363,8 @@ def _representing(model: MPTRec, dtype: str) -> Callable[[Any], Any]:
 
 
 def _rounded(part: tf.Tensor, dtype: str) -> tf.Tensor:
+    if not part.dtype.is_floating:
+        return part
     rounded = tf.cast(part, dtype)
     if bool(tf.reduce_any(tf.math.is_inf(rounded) & tf.math.is_finite(part))):
         raise ModelError(
@@ -376,7 +378,10 @@ def _structure(model: MPTRec, rows: EncodedRows, dtype: str) -> Any:
     """What a batch of the cached rows is, of `tf.TensorSpec`."""
     x, *labels = rows.batches(BATCH).element_spec
     represented = tf.function(model.represent).get_concrete_function(x).structured_outputs
-    return (tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, dtype), represented), *labels)
+    kept = tf.nest.map_structure(
+        lambda s: tf.TensorSpec(s.shape, dtype if s.dtype.is_floating else s.dtype), represented
+    )
+    return (kept, *labels)
 
 
 def _number(rows: EncodedRows) -> int:

@@ -68,6 +68,18 @@ def test_where_representations_are_kept(tmp_path, cache):
         ({"data": {"dataset": "iris"}}, "'iris'"),
         ({"stage2": {"cache": "ram"}}, "stage2.cache"),
         ({"features": [{"kind": "numeric", "name": "click"}]}, "'click' is also a feature"),
+        ({"stage2": {"module": {"embedding_features": ["age"]}}}, "'age' is none of the"),
+        (
+            {"stage2": {"module": {"embedding_dim": 2, "input_projection": 0}}},
+            "embedding_dim above 0 needs an input_projection",
+        ),
+        (
+            {
+                "stage2": {"module": {"embedding_dim": 2}},
+                "tuner": {"stage2": {"input_projection": {"kind": "choice", "values": [0, 8]}}},
+            },
+            "also in tuner.stage2",
+        ),
         ({"surprise": 1}, "surprise"),
     ],
 )

@@ -8,7 +8,6 @@ from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.models.arguments import check_sizes
-from mptrec_tf.models.backbone import Representation
 from mptrec_tf.models.baselines.base import FineTunedModel, LayerMaker, mix
 from mptrec_tf.spec import Task
 
@@ -118,7 +117,7 @@ class STEM(FineTunedModel):
         repeated = ops.repeat(of_tasks, self._settings["specific_experts"], axis=1)
         shared = self.shared_experts(x, training=training)
         specific = self.experts(repeated, training=training)
-        return of_tasks, Representation(x, shared, specific)
+        return of_tasks, (x, shared, specific)
 
     def stage1_logits(self, representation: Any, training: bool = False) -> list[Any]:
         of_tasks, (x, shared, specific) = representation

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from mptrec_tf.layers import RunningStandardization, TowerBank
+from mptrec_tf.layers import FeatureEmbedding, RunningStandardization, TowerBank
 from mptrec_tf.layers.softmax import softmax
 from mptrec_tf.models import PromptModule
 from mptrec_tf.models.backbone import Representation
@@ -30,8 +30,8 @@ class Heads:
       the source prompts are `(P gamma V / tau) r`;
     - a gate over two is the sigmoid of one number: `a = sigmoid(x (w_0 - w_1))`;
     - the tower's first layer is linear in `g`, in each `s_k * p` and in the low-rank path of `x`,
-      standardization included, so it is applied to them before they are weighted by `1 - a` and
-      `a w_k` and added;
+      standardization and embeddings included, so it is applied to them before they are weighted by
+      `1 - a` and `a w_k` and added;
     - the tower's other layers are block-diagonal matrices.
 
     Args:
@@ -58,10 +58,17 @@ class Heads:
             _side_by_side(gates[..., :1] - gates[..., 1:]),
         ]
         of_first, *of_later = (_stack(layer) for layer in zip(*biases, strict=True))
-        if members[0].projection is not None:
-            path = _stack([module.projection.kernel for module in members]) @ first[:, width:]
-            means = _stack([module.standardization.mean for module in members])
-            scales = _stack([_scale(module.standardization) for module in members])
+        self._embedding = None
+        if members[0].input_path is not None:
+            paths = [module.input_path for module in members]
+            path = _stack([path.projection.kernel for path in paths]) @ first[:, width:]
+            path, of_embedded = np.split(path, [gates.shape[1]], axis=1)
+            if paths[0].embedding is not None:
+                self._embedding = _embedding([path.embedding for path in paths])
+                self._id_columns = paths[0].id_columns
+                self._of_embedded = _constant(_by_column(of_embedded, paths[0].embedding_dim))
+            means = _stack([path.standardization.mean for path in paths])
+            scales = _stack([_scale(path.standardization) for path in paths])
             path = scales[:, :, None] * path
             of_x.append(_side_by_side(path))
             of_first -= (means[:, None] @ path)[:, 0]
@@ -96,7 +103,7 @@ class Heads:
 
     def __call__(self, representation: Representation) -> dict[str, tf.Tensor]:
         """Logits by task, float32 (B, outputs)."""
-        x, shared, specific = representation
+        x, shared, specific, ids = representation
         count, units = specific.shape[1], self._units
         query, gate, *path = tf.split(tf.matmul(x, self._of_x), self._parts, axis=-1)
         query = tf.nn.relu(query)
@@ -116,6 +123,9 @@ class Heads:
         outputs = tf.reshape(hidden, (-1, CAPACITY * units)) + self._biases[0]
         for addend in path:
             outputs += addend
+        if self._embedding is not None:
+            embedded = self._embedding(tf.gather(ids, self._id_columns, axis=-1))
+            outputs += tf.matmul(embedded, self._of_embedded)
         for kernel, bias in zip(self._later, self._biases[1:], strict=True):
             outputs = tf.matmul(tf.nn.relu(outputs), kernel) + bias
         logits = tf.split(outputs, CAPACITY, axis=-1)
@@ -133,7 +143,8 @@ def shape_of(module: PromptModule) -> tuple[Any, ...] | None:
         return None
     attention: Any = module.attention
     units = attention.query_hidden.units
-    return (units, module.input_projection, module.tower_units, module.num_outputs)
+    embedded = (module.embedding_dim, module.embedding_features)
+    return (units, module.input_projection, *embedded, module.tower_units, module.num_outputs)
 
 
 def group(modules: Mapping[str, PromptModule]) -> tuple[list[dict[str, PromptModule]], list[str]]:
@@ -169,6 +180,26 @@ def _tower(tower: TowerBank) -> tuple[list[np.ndarray], list[np.ndarray]]:
     banks = [tower.hidden, *tower.heads]
     kernels = [np.asarray(kernel[0]) for bank in banks for kernel in bank.kernels]
     return kernels, [np.asarray(bias[0]) for bank in banks for bias in bank.biases]
+
+
+def _embedding(layers: Sequence[FeatureEmbedding]) -> FeatureEmbedding:
+    """One layer that gives for each feature the embeddings of all heads side by side."""
+    config = layers[0].get_config()
+    dims = {key: [CAPACITY * dim for dim in config[key]] for key in ("dims", "multivalued_dims")}
+    together = FeatureEmbedding.from_config({**config, **dims, "trainable": False})
+    together.build()
+    (table,) = together.tables
+    table.assign(_side_by_side(_stack([layer.tables[0] for layer in layers])))
+    return together
+
+
+def _by_column(kernels: np.ndarray, dim: int) -> np.ndarray:
+    """Kernels (n, F * dim, w), each for its own embeddings, as one for those of `_embedding`."""
+    heads, width, units = kernels.shape
+    together = np.zeros((width // dim, heads, dim, heads, units))
+    for head, kernel in enumerate(kernels):
+        together[:, head, :, head] = kernel.reshape(-1, dim, units)
+    return together.reshape(-1, heads * units)
 
 
 def _stack(weights: Sequence[Any]) -> np.ndarray:

@@ -371,7 +371,7 @@ def test_l2_in_stage_2_is_that_of_the_module(make_model, arrays, tasks):
     x, y = arrays("buy")
     # Rows that are counted already leave the statistics as they are, so both losses have the same.
     inputs = model.represent(x).x
-    model.task_modules.modules["buy"].standardization(inputs, training=True)
+    model.task_modules.modules["buy"].input_path.standardization(inputs, training=True)
 
     without = model.evaluate(x, y, batch_size=96, verbose=0, return_dict=True)["loss"]
     loss = model.train_on_batch(x, y, return_dict=True)["loss"]

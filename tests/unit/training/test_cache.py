@@ -97,7 +97,7 @@ def assert_same(left, right):
 
 
 def by_hand(model, frame):
-    """x, g and s_k in NumPy, from the weights and the encoder's numbers."""
+    """x, g, s_k and the ids in NumPy, from the weights and the encoder's numbers."""
     ages = frame["age"].to_numpy(np.float32)[:, None]
     edges = np.array(model.encoder.numeric_state["age"], np.float32)
     pieces = np.clip((ages - edges[:-1]) / np.diff(edges), 0, 1)
@@ -110,7 +110,7 @@ def by_hand(model, frame):
         biases = [bias.numpy()[expert] for bias in model.backbone.experts.biases]
         hidden = np.maximum(x @ first[:, expert] + biases[0], 0)
         experts.append(np.maximum(hidden @ second[expert] + biases[1], 0))
-    return x, experts[0], np.stack(experts[1:], axis=1)
+    return x, experts[0], np.stack(experts[1:], axis=1), ids[:, None]
 
 
 def test_the_values_are_those_of_the_backbone_without_dropout(model, rows, frame):
@@ -161,7 +161,8 @@ def test_half_precision_survives_memory_and_files(make_model, rows, tmp_path):
     expected = model.represent(next(iter(rows.batches(ROWS)))[0])
     for directory in (None, tmp_path, tmp_path):
         (batch,) = cache_rows(model, rows, directory).batches(ROWS)
-        for value, other in zip(batch[0], expected, strict=True):
+        np.testing.assert_array_equal(batch[0].ids, expected.ids)
+        for value, other in zip(batch[0][:3], expected[:3], strict=True):
             assert value.dtype == other.dtype == tf.bfloat16
             np.testing.assert_allclose(
                 tf.cast(value, tf.float32), tf.cast(other, tf.float32), rtol=2e-2, atol=1e-3
@@ -302,7 +303,7 @@ def test_fit_caches_by_itself(place, make_model, rows, computed, tmp_path):
     for cache_in in (None, "memory" if place == "memory" else tmp_path):
         keras.utils.set_random_seed(1)
         model = make_model(expert_dropout=0.5)
-        model.add_task(NEW, tower_units=(3,))
+        model.add_task(NEW, tower_units=(3,), embedding_dim=2)
         data = {"x": rows.batches(30), "validation_data": rows.batches(50)}
         histories.append(model.fit(**data, **settings, cache=cache_in).history)
         models.append(model)
@@ -332,7 +333,7 @@ def test_fit_finds_the_files_of_rows_that_make_dataset_shuffles(
         model.fit(dataset, cache=tmp_path, verbose=0)
     assert sum(computed) == ROWS
     _, y, _ = content(RowsInMemory(encode_rows(frame[:ROWS], encoder, [NEW])))[0]
-    stored = np.concatenate([np.load(file)["3"] for file in sorted(tmp_path.glob("train/*.npy"))])
+    stored = np.concatenate([np.load(file)["4"] for file in sorted(tmp_path.glob("train/*.npy"))])
     np.testing.assert_array_equal(stored, y["buy"])
 
 
@@ -509,7 +510,7 @@ def test_auto_takes_a_quarter_of_the_memory_or_half_of_the_disk(
     memory, disk, dtype, files, expected, model, rows, monkeypatch, tmp_path
 ):
     model.add_task(NEW, tower_units=(3,))
-    width = model.backbone.input_dim + 3 * 4 + 2  # x, three experts, a label and its weight
+    width = model.backbone.input_dim + 3 * 4 + 3  # x, three experts, an id, a label, its weight
     needed = 2 * ROWS * width * 4
     monkeypatch.setattr(cache, "_memory", lambda: 4 * (needed + memory))
     free = types.SimpleNamespace(free=2 * (needed + disk))
@@ -528,7 +529,9 @@ def test_half_the_precision_rounds_and_is_read_as_the_model_s(place, model, rows
     files = tmp_path if place == "files" else None
     half = cache_rows(model, rows, files, dtype="float16")
     ((represented, *_),), ((exact, *_),) = content(half), content(cache_rows(model, rows))
-    for part, whole in zip(represented, exact, strict=True):
+    np.testing.assert_array_equal(represented.ids, exact.ids)
+    assert represented.ids.dtype == np.int32
+    for part, whole in zip(represented[:3], exact[:3], strict=True):
         assert part.dtype == np.float16
         np.testing.assert_array_equal(part, whole.astype(np.float16))
     expected = model.predict(rows.batches(ROWS), verbose=0)
