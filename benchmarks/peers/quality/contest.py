@@ -96,6 +96,7 @@ def contest(
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--dropout", type=float, default=0.3)
     args = parser.parse_args()
+    versions = [importlib.metadata.version(package) for package in packages]
     rows = Rows(args.rows)
     settings = Settings(args.batch, args.seed, args.rate, args.dropout)
     contender = make(rows, args.model, settings)
@@ -125,7 +126,7 @@ def contest(
         seconds=time.perf_counter() - begun,
         parameters=contender.parameters(),
         packages=np.array(packages),
-        versions=np.array([importlib.metadata.version(package) for package in packages]),
+        versions=np.array(versions),
     )
     pathlib.Path(partial).replace(args.predictions)  # a kill leaves no half of a file
 

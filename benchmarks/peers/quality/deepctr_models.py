@@ -55,4 +55,4 @@ class DeepCTR:
 
 
 if __name__ == "__main__":
-    contest(DeepCTR, ("mmoe", "ple"), ("deepctr", "tensorflow"))
+    contest(DeepCTR, ("mmoe", "ple"), ("deepctr", "tensorflow-cpu"))
