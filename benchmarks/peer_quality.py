@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from mptrec_tf.config import Config
+from mptrec_tf.config import Config, Stage1Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.data.datasets import encode_rows
 from mptrec_tf.evaluation import Scored
@@ -34,9 +34,6 @@ from mptrec_tf.spec.space import FloatRange
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ADAPTERS = ROOT / "benchmarks/peers/quality"
 PARTS = ("train", "validation", "test")
-DEFAULTS = {"learning_rate": 1e-3, "expert_dropout": 0.3}
-"""What the first trial has, as the published runs."""
-
 Values = dict[str, float]
 
 
@@ -94,7 +91,7 @@ class Training(NamedTuple):
 
     def digest(self, rows: Rows) -> str:
         """A short digest of all that the result depends on."""
-        text = json.dumps([self, rows.digest])
+        text = json.dumps([self, rows.digest, requirements(self.peer.library)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -119,13 +116,22 @@ def main() -> None:
 
 def run(experiment: Experiment, rows: Rows, directory: pathlib.Path, results: Results) -> None:
     """Runs what of an experiment is external and not done yet."""
-    epochs = experiment.epochs or Config.from_yaml(experiment.base).stage1.training.epochs
-    trials = candidates(experiment)
+    stage1 = Config.from_yaml(experiment.base).stage1
+    epochs = experiment.epochs or stage1.training.epochs
+    trials = candidates(experiment, stage1)
     peers = {v.name: PEERS[v.name] for v in experiment.variants if v.is_external}
     best = {
         name: tuned(peer, trials, experiment.seeds[0], epochs, rows, directory)
         for name, peer in peers.items()
     }
+    refuse_others(
+        results,
+        {
+            (name, seed): Training(peer, best[name], seed, epochs).digest(rows)
+            for name, peer in peers.items()
+            for seed in experiment.seeds
+        },
+    )
     done = {line["digest"] for line in results.lines()}
     for seed in experiment.seeds:
         for name, peer in peers.items():
@@ -159,11 +165,33 @@ def tuned(
     return trials[aucs.index(max(aucs))]
 
 
-def candidates(experiment: Experiment) -> list[Values]:
-    """What tuning tries: the defaults, and others drawn from the experiment's space."""
+def refuse_others(results: Results, wanted: dict[tuple[str, int], str]) -> None:
+    """Refuses to write beside stored lines of the same variants and seeds by other settings.
+
+    Raises:
+        SystemExit: Names them.
+    """
+    others = {
+        f"{line['variant']!r} with seed {line['seed']}"
+        for line in results.lines()
+        if wanted.get((line["variant"], line["seed"]), line["digest"]) != line["digest"]
+    }
+    if others:
+        raise SystemExit(
+            f"{results.path}: made with other settings, rows or libraries: {sorted(others)}; "
+            "delete these lines, or give other --results"
+        )
+
+
+def candidates(experiment: Experiment, base: Stage1Config) -> list[Values]:
+    """What tuning tries: the base's settings, and others drawn from the experiment's space."""
+    first = {
+        "learning_rate": base.training.learning_rate,
+        "expert_dropout": base.model.expert_dropout,
+    }
     tuning = experiment.tuning
     if tuning is None:
-        return [DEFAULTS]
+        return [first]
     drawn = np.random.default_rng(experiment.seeds[0])
 
     def draw(space: Any) -> float:
@@ -174,10 +202,10 @@ def candidates(experiment: Experiment) -> list[Values]:
         return drawn.uniform(space.min, space.max)
 
     others = [
-        DEFAULTS | {name: draw(space) for name, space in tuning.stage1.items()}
+        first | {name: draw(space) for name, space in tuning.stage1.items()}
         for _ in range(tuning.trials - 1)
     ]
-    return [DEFAULTS, *others]
+    return [first, *others]
 
 
 def trained(training: Training, rows: Rows, directory: pathlib.Path) -> dict[str, Any]:
@@ -227,11 +255,16 @@ def measured(found: dict[str, Any], rows: Rows) -> dict[str, Any]:
     }
 
 
+def requirements(name: str) -> str:
+    """The locked requirements of a library's environment."""
+    return (ROOT / "requirements/peers" / f"{name}.txt").read_text()
+
+
 def environment(name: str) -> pathlib.Path:
     """The Python of a library's environment, which is made if it is not there."""
     directory = ROOT / ".venv-peers" / name
     python, ready = directory / "bin/python", directory / ".ready"
-    wanted = (ROOT / "requirements/peers" / f"{name}.txt").read_text()
+    wanted = requirements(name)
     if not ready.is_file() or ready.read_text() != wanted:
         print(f"{name}: making {directory}", flush=True)
         make = [sys.executable, "-m", "venv", "--clear", directory]
@@ -247,15 +280,15 @@ def write_rows(config: Config, path: pathlib.Path) -> Rows:
     """Writes what the adapters read: the rows with the tasks of stage 1.
 
     Raises:
-        SystemExit: If a task is not binary or a row lacks a label, which the peers cannot have, or
-            there is a multi-valued feature.
+        SystemExit: If a task is not binary or weighs its rows, or a row lacks a label, which the
+            peers cannot have, or there is a multi-valued feature.
     """
     tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
     names = [task.name for task in tasks]
     sources = config.data.sources()
     encoder = FeatureEncoder(config.features).adapt(sources.train)
-    if encoder.multivalued_features or any(task.kind != "binary" for task in tasks):
-        raise SystemExit("the peers take binary tasks, numbers and categories only")
+    if encoder.multivalued_features or any(t.kind != "binary" or t.weight for t in tasks):
+        raise SystemExit("the peers take binary tasks without weights, numbers and categories only")
     numbers = [feature.name for feature in encoder.numeric_features]
     numeric = NumericEncoding(
         [encoder.numeric_state[name] for name in numbers],
@@ -265,13 +298,21 @@ def write_rows(config: Config, path: pathlib.Path) -> Rows:
     sizes = [encoder.vocabulary_size(name) for name in categories]
     arrays, labels = {}, {}
     for part in PARTS:
-        x, y, *_ = encode_rows(getattr(sources, part), encoder, tasks)
+        x, y = encode_rows(getattr(sources, part), encoder, tasks)
         arrays[f"{part}_dense"] = numeric(x["numeric"]).numpy()
         arrays[f"{part}_ids"] = x["categorical"].astype(np.int32)
         arrays[f"{part}_labels"] = np.stack([y[name] for name in names], 1).astype(np.float32)
         labels[part] = y
         if np.isnan(arrays[f"{part}_labels"]).any():
             raise SystemExit(f"{part}: rows without a label, which the peers cannot leave out")
+    model, training = config.stage1.model, config.stage1.training
+    arrays |= {
+        "embedding": np.array(model.embedding_dim),
+        "experts": np.array(model.expert_units),
+        "tower": np.array(model.tower_units),
+        "batch": np.array(training.batch_size),
+        "patience": np.array(training.patience),
+    }
     np.savez(path, tasks=np.array(names), sizes=np.array(sizes), **arrays)
     digest = hashlib.sha256()
     for array in arrays.values():

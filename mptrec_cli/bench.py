@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mptrec_cli.arguments import add_command, add_output, existing_file
+from mptrec_cli.arguments import add_command, add_output, existing_file, positive
 from mptrec_cli.output import UsageError, note, require_writable
 from mptrec_cli.startup import start_tensorflow
 
@@ -77,7 +77,7 @@ def add_commands(commands: Any) -> None:
         ("--new-tasks", "only so many of the declared new tasks (default: all)"),
         ("--epochs", "most epochs of a training (default: the experiment's)"),
     ):
-        parser.add_argument(option, type=_positive, metavar="N", help=what)
+        parser.add_argument(option, type=positive, metavar="N", help=what)
     parser.add_argument(
         "--no-tuning", action="store_true", help="take the settings as they are, search for none"
     )
@@ -186,9 +186,3 @@ def _experiments(args: argparse.Namespace) -> list[Experiment]:
     if repeated:
         raise UsageError(f"two experiments are called {repeated[0]!r}")
     return experiments
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return int(text)

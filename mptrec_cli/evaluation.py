@@ -1,13 +1,14 @@
 """`mptrec evaluate`: exact metrics of a model on labelled rows."""
 
 import argparse
+import importlib.util
 import itertools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from mptrec_cli.arguments import add_command, add_config, add_model
-from mptrec_cli.output import print_metrics, require_writable, write_json, write_text
+from mptrec_cli.output import UsageError, print_metrics, require_writable, write_json, write_text
 from mptrec_cli.startup import start_tensorflow
 
 MOST = 50
@@ -79,6 +80,8 @@ def evaluate(args: argparse.Namespace) -> None:
     for path in (args.json, args.reliability):
         if path is not None:
             require_writable(path.parent)
+    if args.reliability is not None and importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("--reliability needs matplotlib: pip install 'mptrec-tf[report]'")
     start_tensorflow()
     from mptrec_cli.models import load_model_of
     from mptrec_tf.config import Config

@@ -60,8 +60,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     lines = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = [
-        any(isinstance(value, int | float) for value in column)
-        for column in zip(*rows, strict=True)
+        any(isinstance(row[place], int | float) for row in rows) for place in range(len(header))
     ]
     for line in lines:
         cells = [

@@ -142,7 +142,10 @@ class Client:
         except ClientError as error:
             if isinstance(error, ServerError) and error.code not in STALE:
                 raise
-            fresh = self._learn(deadline)
+            try:
+                fresh = self._learn(deadline)
+            except ServerError:
+                raise error from None
             if fresh == known:
                 raise
         return self._predict(rows, tasks, fresh, deadline)

@@ -6,7 +6,7 @@ class ClientError(Exception):
 
 
 class RowError(ClientError, ValueError):
-    """Rows that the model cannot take; raised before anything is sent.
+    """Rows that the model cannot take; raised before any of them is sent.
 
     The message names the row (counted from 0), the column and the value.
     """

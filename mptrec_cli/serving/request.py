@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mptrec_cli.arguments import add_command
+from mptrec_cli.arguments import add_command, positive
 from mptrec_cli.output import UsageError, note
 from mptrec_cli.startup import start_tensorflow
 
@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
         "also .gz)",
     )
     parser.add_argument(
-        "--rows", type=int, metavar="N", help="send the first N rows only (default: all)"
+        "--rows", type=positive, metavar="N", help="send the first N rows only (default: all)"
     )
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="tasks (default: all tasks of the model)"

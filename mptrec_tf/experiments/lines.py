@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mptrec_tf.errors import ModelError
 from mptrec_tf.experiments.config import Experiment
 from mptrec_tf.experiments.statistics import Difference, Estimate, difference, estimate
 from mptrec_tf.experiments.store import Line
@@ -45,6 +46,9 @@ class Lines:
     Attributes:
         variants: Those of its variants that have results, in its order.
         old_tasks: The tasks that are trained together.
+
+    Raises:
+        ModelError: If a result is there twice.
     """
 
     def __init__(self, experiment: Experiment, lines: Sequence[Line]) -> None:
@@ -56,6 +60,8 @@ class Lines:
         self._lines = {
             (line["variant"], tuple(line["new_tasks"]), line["seed"]): line for line in kept
         }
+        if len(self._lines) < len(kept):
+            raise ModelError(_twice(experiment, kept))
         first = next((line for line in kept if not line["new_tasks"]), None)
         self.old_tasks: list[str] = [] if first is None else list(first["tasks"])
 
@@ -98,7 +104,9 @@ class Lines:
         ]
 
     def distinct(self, come: Come) -> dict[str, str]:
-        """The variants that have results, by what to call them; of those that share runs the first.
+        """The variants that have results, by what to call them, one of those that share runs.
+
+        The reference stands for those that share its runs, else the first of them.
 
         Args:
             come: The new tasks that have come.
@@ -114,10 +122,12 @@ class Lines:
                     break
             else:
                 groups.append(([variant], digests))
-        return {
-            names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more": names[0]
-            for names, _ in groups
-        }
+        found = {}
+        for names, _ in groups:
+            reference = self.experiment.compared_with
+            name = reference if reference in names else names[0]
+            found[name if len(names) == 1 else f"{name} and {len(names) - 1} more"] = name
+        return found
 
     def quality(self, task: str) -> Quality:
         """The metric that stands for a task, the first one of the test rows."""
@@ -170,6 +180,22 @@ class Lines:
         if variant == reference:
             return None
         return difference(self.values(variant, come, value), self.values(reference, come, value))
+
+
+def _twice(experiment: Experiment, lines: Sequence[Line]) -> str:
+    """What is wrong where a result is there more than once."""
+    seen = set[tuple[str, Come, int]]()
+    for line in lines:
+        key = line["variant"], tuple(line["new_tasks"]), line["seed"]
+        if key in seen:
+            break
+        seen.add(key)
+    variant, come, seed = key
+    after = f" after {' and '.join(come)}" if come else ""
+    return (
+        f"{experiment.name}.jsonl: {variant!r}{after} with seed {seed} is there twice, by "
+        "different settings; delete the line that does not count"
+    )
 
 
 def seconds(line: Line) -> float | None:

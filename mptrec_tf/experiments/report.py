@@ -187,8 +187,9 @@ def _facts(lines: Lines, base: Config, stored: Sequence[Line]) -> list[str]:
 
 def _tuning(lines: Sequence[Line], base: str) -> str:
     """How many trainings each variant's searches had."""
-    trials = {line["variant"]: 0 for line in lines}
-    for line in lines:
+    ours = [line for line in lines if line["model"] != EXTERNAL]
+    trials = {line["variant"]: 0 for line in ours}
+    for line in ours:
         trials[line["variant"]] = max(trials[line["variant"]], line["trials"])
     if not any(trials.values()):
         return f"No variant was tuned: all have the settings of `{base}`."

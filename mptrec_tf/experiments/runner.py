@@ -138,8 +138,8 @@ class Runner:
                 return False
             about = f"{experiment.name}: {_title(cell)}"
             result = self._stored.get(cell.run.digest) or self._result(cell.run, about)
-            if cell.seed != experiment.seeds[0]:
-                result["representations"] = None  # a picture needs one seed, and files stay small
+            if cell.seed != experiment.seeds[0]:  # a picture needs one seed, and files stay small
+                result = result | {"representations": None}
             of_cell = (experiment.name, cell.variant, [*cell.new_tasks], cell.seed, cell.run.digest)
             results.add(dict(zip(OF_A_CELL, of_cell, strict=True)) | result)
         return True
@@ -171,6 +171,12 @@ class Runner:
         begun = time.perf_counter()
         self._trainings += 1
         result = self._train(run, parent)
+        stored = self._stored.get(run.digest)
+        if stored is not None and stored["predictions"] != result["predictions"]:
+            self.report(
+                "  other predictions than those of the stored line, made on another machine or by "
+                "another version: what is added to this model is not added to that one"
+            )
         self._note(run, result, time.perf_counter() - begun)
         return result
 

@@ -1,5 +1,6 @@
 """Stored results as tables of texts."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +69,7 @@ def new_task_table(lines: Lines, come: Come) -> Table:
         row += _compared(lines, variant, come, lines.quality(new))
         for task in lines.old_tasks:
             found = lines.change(variant, (), come, lines.quality(task).value)
-            row.append(IDENTICAL if lines.identical(variant, come) else signed(found))
+            row.append(_changed(lines.identical(variant, come), found))
         rows.append(row + _costs(lines, variant, come))
     return Table([*header, "parameters trained", *COSTS], rows)
 
@@ -85,7 +86,7 @@ def steps_table(lines: Lines, task: str) -> Table:
         if len(steps) > 1:
             same = all(lines.identical(variant, come) for come in steps[1:])
             found = lines.change(variant, steps[0], last, quality.value)
-            row.append(IDENTICAL if same else signed(found))
+            row.append(_changed(same, found))
         rows.append([*row, compared(lines.difference(variant, last, quality.value))])
     changes = ["change"] if len(steps) > 1 else []
     return Table(["variant", "seeds", *names, *changes, "difference at the end"], rows)
@@ -114,29 +115,41 @@ def verdict(lines: Lines, come: Come, quality: Quality) -> str:
         quality: The figure.
     """
     reference = lines.experiment.compared_with
-    means, tested = {}, 0
+    values, tested = {}, 0
     sides: dict[str, list[str]] = {"better": [], "worse": []}
     for name, variant in lines.distinct(come).items():
-        found = lines.estimate(variant, come, quality.value)
-        if found is None:
+        found = lines.values(variant, come, quality.value)
+        if not found:
             continue
-        means[name] = found.mean
+        values[name] = found
         against = lines.difference(variant, come, quality.value)
         if against is None or against.p is None:
             continue
         tested += 1
         if against.p < SIGNIFICANT:
             sides["better" if quality.sign * against.found.mean > 0 else "worse"].append(name)
-    if len(means) < 2:
+    if len(values) < 2:
         return ""
-    best = max(means, key=lambda name: quality.sign * means[name])
-    text = f"Best {quality.metric}: {best}, {means[best]:.{DIGITS}f}."
+    text = _best(values, quality)
     listed = [f"{side}: {', '.join(names)}" for side, names in sides.items() if names]
     if listed:
         return f"{text} Against {reference}, with p below {SIGNIFICANT}, {'; '.join(listed)}."
     if tested:
         return f"{text} No difference to {reference} has a p-value below {SIGNIFICANT}."
     return text
+
+
+def _best(values: Mapping[str, Mapping[int, float]], quality: Quality) -> str:
+    """The best of the variants, over the seeds that all of them have."""
+    common = set.intersection(*map(set, values.values()))
+    if not common:
+        return f"No best {quality.metric}: no seed is there of all variants."
+    means = {name: np.mean([found[seed] for seed in common]) for name, found in values.items()}
+    best = max(means, key=lambda name: quality.sign * means[name])
+    over = ""
+    if any(len(found) > len(common) for found in values.values()):
+        over = f", over the {len(common)} of the seeds that all have"
+    return f"Best {quality.metric}{over}: {best}, {means[best]:.{DIGITS}f}."
 
 
 def spread(found: Estimate | None, digits: int = DIGITS) -> str:
@@ -167,6 +180,15 @@ def compared(found: Difference | None) -> str:
 def _begin(lines: Lines, name: str, variant: str, come: Come) -> list[str]:
     """The first cells of a row: of what, how many seeds."""
     return [_named(lines, name, variant), str(len(lines.of(variant, come)))]
+
+
+def _changed(identical: bool, found: Estimate | None) -> str:
+    """How a figure of the older tasks changed.
+
+    A line of the older model that was trained elsewhere may differ from the model that the new task
+    was added to here; then the numbers tell.
+    """
+    return IDENTICAL if identical and (found is None or not found.mean) else signed(found)
 
 
 def _compared(lines: Lines, variant: str, come: Come, quality: Quality) -> list[str]:

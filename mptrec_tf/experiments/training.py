@@ -123,6 +123,7 @@ def train(
         stage,
         directory / TRAINING,
         identity=run.identity,
+        cache=None,  # where there is one, the rows have it
         seed=run.seed,
         verbose=verbose,
     )

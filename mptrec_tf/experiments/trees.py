@@ -20,8 +20,8 @@ DEFAULTS = {
     "bagging_freq": 1,
 }
 PATIENCE = 50
-UNKNOWN = "Unknown parameter:"
-"""How LightGBM's warning about a setting begins."""
+UNKNOWN, IGNORED = "Unknown parameter:", "will be ignored"
+"""What LightGBM's warnings about a setting have in them."""
 METRICS = {"binary": "auc", "multiclass": "multi_logloss", "regression": "rmse"}
 
 
@@ -47,7 +47,8 @@ def check_trees(features: Sequence[Feature], settings: Mapping[str, Any]) -> Non
     Raises:
         ImportError: If lightgbm is not installed.
         SpecError: If there are multi-valued features, which it does not know, or a setting that it
-            does not know, which it would leave out without a word.
+            would leave out without a word: one that it does not know, or another name of one that
+            is set here.
     """
     lightgbm = _lightgbm()
     many = [feature.name for feature in features if feature.kind == "multivalued"]
@@ -56,10 +57,15 @@ def check_trees(features: Sequence[Feature], settings: Mapping[str, Any]) -> Non
     heard = _Warnings()
     lightgbm.register_logger(heard)
     rows = lightgbm.Dataset(np.zeros((2, 1)), np.zeros(2))
-    lightgbm.Booster({"objective": "regression", **settings, "verbose": 1}, rows)
+    arguments = {**DEFAULTS, "seed": 0, "objective": "regression", **settings, "verbose": 1}
+    del arguments["n_estimators"]  # of the training, not of a booster
+    lightgbm.Booster(arguments, rows)
     unknown = [text.partition(UNKNOWN)[2].strip() for text in heard.texts if UNKNOWN in text]
     if unknown:
         raise SpecError(f"settings: lightgbm has no parameters {unknown}")
+    ignored = [text.partition("[Warning]")[2].strip() for text in heard.texts if IGNORED in text]
+    if ignored:
+        raise SpecError(f"settings: give them by the names that are set here: {ignored}")
 
 
 def fit_trees(

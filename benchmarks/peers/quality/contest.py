@@ -14,9 +14,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-EMBEDDING = 8
-EXPERTS = (256, 128)
-TOWER = (64, 32)
 PREDICTED_AT_ONCE = 8192
 
 
@@ -24,13 +21,11 @@ class Settings(NamedTuple):
     """How a model is trained.
 
     Attributes:
-        batch: Rows of a step.
         seed: Seed of weights and dropout.
         rate: Learning rate of Adam.
         dropout: Rate of the dropout in experts.
     """
 
-    batch: int
     seed: int
     rate: float
     dropout: float
@@ -61,6 +56,11 @@ class Rows:
         dense: By part, the numbers as MPTRec's input layer encodes them, float32 (rows, d).
         ids: By part, int32 (rows, columns).
         labels: By part, float32 (rows, tasks).
+        embedding: Width of the embeddings.
+        experts: Widths of an expert's layers.
+        tower: Widths of a tower's layers.
+        batch: Rows of a step.
+        patience: Epochs without a better validation AUC until a training ends.
     """
 
     def __init__(self, path: str) -> None:
@@ -71,6 +71,11 @@ class Rows:
             self.dense = {part: file[f"{part}_dense"] for part in parts}
             self.ids = {part: file[f"{part}_ids"] for part in parts}
             self.labels = {part: file[f"{part}_labels"] for part in parts[:2]}
+            self.experts = tuple(int(units) for units in file["experts"])
+            self.tower = tuple(int(units) for units in file["tower"])
+            self.embedding, self.batch, self.patience = (
+                int(file[name]) for name in ("embedding", "batch", "patience")
+            )
 
 
 def contest(
@@ -91,14 +96,12 @@ def contest(
     parser.add_argument("--model", choices=models, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--patience", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--dropout", type=float, default=0.3)
     args = parser.parse_args()
     versions = [importlib.metadata.version(package) for package in packages]
     rows = Rows(args.rows)
-    settings = Settings(args.batch, args.seed, args.rate, args.dropout)
+    settings = Settings(args.seed, args.rate, args.dropout)
     contender = make(rows, args.model, settings)
     shuffled = np.random.default_rng(args.seed)
     best: dict[str, Any] = {"auc": -1.0}
@@ -113,7 +116,7 @@ def contest(
             test = contender.predict("test")
             best = {"auc": auc, "epoch": epoch, "validation": found, "test": test}
         print(f"epoch {epoch + 1}: mean validation AUC {auc:.5f}", flush=True)
-        if epoch - best["epoch"] >= args.patience:
+        if epoch - best["epoch"] >= rows.patience:
             break
     partial = f"{args.predictions}.partial.npz"
     np.savez(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from contest import EMBEDDING, EXPERTS, PREDICTED_AT_ONCE, TOWER, Rows, Settings, contest
+from contest import PREDICTED_AT_ONCE, Rows, Settings, contest
 from deepctr.feature_column import DenseFeat, SparseFeat
 from deepctr.models import MMOE, PLE
 
@@ -12,12 +12,12 @@ class DeepCTR:
 
     def __init__(self, rows: Rows, name: str, settings: Settings) -> None:
         tf.keras.utils.set_random_seed(settings.seed)
-        self.rows, self.batch = rows, settings.batch
+        self.rows = rows
         columns = [DenseFeat("numbers", rows.dense["train"].shape[1])]
-        columns += [SparseFeat(f"c{i}", n, EMBEDDING) for i, n in enumerate(rows.sizes)]
+        columns += [SparseFeat(f"c{i}", n, rows.embedding) for i, n in enumerate(rows.sizes)]
         arguments = {
-            "expert_dnn_hidden_units": EXPERTS,
-            "tower_dnn_hidden_units": TOWER,
+            "expert_dnn_hidden_units": rows.experts,
+            "tower_dnn_hidden_units": rows.tower,
             "dnn_dropout": settings.dropout,
             "seed": settings.seed,
             "task_types": ["binary"] * len(rows.tasks),
@@ -42,7 +42,7 @@ class DeepCTR:
         """One epoch."""
         labels = list(self.rows.labels["train"][order].T)
         x = self._inputs("train", order)
-        self.model.fit(x, labels, batch_size=self.batch, shuffle=False, verbose=0)
+        self.model.fit(x, labels, batch_size=self.rows.batch, shuffle=False, verbose=0)
 
     def predict(self, part: str) -> np.ndarray:
         """Probabilities."""

@@ -6,7 +6,7 @@ The library has no multi-task architecture of its own. Needs requirements/peers/
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from contest import EMBEDDING, EXPERTS, PREDICTED_AT_ONCE, TOWER, Rows, Settings, contest
+from contest import PREDICTED_AT_ONCE, Rows, Settings, contest
 
 
 class SharedBottom(tfrs.models.Model):
@@ -15,11 +15,11 @@ class SharedBottom(tfrs.models.Model):
     def __init__(self, rows: Rows, dropout: float) -> None:
         super().__init__()
         self.names = rows.tasks
-        self.embeddings = [tf.keras.layers.Embedding(size, EMBEDDING) for size in rows.sizes]
+        self.embeddings = [tf.keras.layers.Embedding(size, rows.embedding) for size in rows.sizes]
         self.bottom = tf.keras.Sequential(
             [
                 layer
-                for units in EXPERTS
+                for units in rows.experts
                 for layer in (
                     tf.keras.layers.Dense(units, "relu"),
                     tf.keras.layers.Dropout(dropout),
@@ -28,7 +28,7 @@ class SharedBottom(tfrs.models.Model):
         )
         self.towers = {
             name: tf.keras.Sequential(
-                [tf.keras.layers.Dense(units, "relu") for units in TOWER]
+                [tf.keras.layers.Dense(units, "relu") for units in rows.tower]
                 + [tf.keras.layers.Dense(1, "sigmoid")]
             )
             for name in self.names
@@ -56,7 +56,7 @@ class Recommenders:
 
     def __init__(self, rows: Rows, name: str, settings: Settings) -> None:
         tf.keras.utils.set_random_seed(settings.seed)
-        self.rows, self.batch = rows, settings.batch
+        self.rows = rows
         self.model = SharedBottom(rows, settings.dropout)
         self.model.compile(optimizer=tf.keras.optimizers.Adam(settings.rate))
 
@@ -65,7 +65,7 @@ class Recommenders:
         parts = {"dense": self.rows.dense, "ids": self.rows.ids, "labels": self.rows.labels}
         x = {name: values["train"][order] for name, values in parts.items()}
         self.model.fit(
-            tf.data.Dataset.from_tensor_slices(x).batch(self.batch).prefetch(2), verbose=0
+            tf.data.Dataset.from_tensor_slices(x).batch(self.rows.batch).prefetch(2), verbose=0
         )
 
     def predict(self, part: str) -> np.ndarray:

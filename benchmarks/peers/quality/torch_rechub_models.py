@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from contest import EMBEDDING, EXPERTS, PREDICTED_AT_ONCE, TOWER, Rows, Settings, contest
+from contest import PREDICTED_AT_ONCE, Rows, Settings, contest
 from torch_rechub.basic.features import DenseFeature, SparseFeature
 from torch_rechub.models.multi_task import MMOE, PLE
 from torch_rechub.trainers import MTLTrainer
@@ -41,13 +41,13 @@ class TorchRechub:
 
     def __init__(self, rows: Rows, name: str, settings: Settings) -> None:
         torch.manual_seed(settings.seed)
-        self.rows, self.batch = rows, settings.batch
+        self.rows = rows
         features = [DenseFeature("dense", rows.dense["train"].shape[1])]
-        features += [SparseFeature(f"c{i}", n, EMBEDDING) for i, n in enumerate(rows.sizes)]
+        features += [SparseFeature(f"c{i}", n, rows.embedding) for i, n in enumerate(rows.sizes)]
         count = len(rows.tasks)
         types = ["classification"] * count
-        expert = {"dims": list(EXPERTS), "dropout": settings.dropout}
-        towers = [{"dims": list(TOWER)}] * count
+        expert = {"dims": list(rows.experts), "dropout": settings.dropout}
+        towers = [{"dims": list(rows.tower)}] * count
         model = (
             MMOE(features, types, count + 1, expert, towers)
             if name == "mmoe"
@@ -58,7 +58,7 @@ class TorchRechub:
     def train(self, order: np.ndarray) -> None:
         """One epoch."""
         with quiet():
-            self.trainer.train_one_epoch(Batches(self.rows, "train", order, self.batch))
+            self.trainer.train_one_epoch(Batches(self.rows, "train", order, self.rows.batch))
 
     def predict(self, part: str) -> np.ndarray:
         """Probabilities."""

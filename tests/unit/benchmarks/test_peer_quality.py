@@ -60,6 +60,7 @@ def adapters(tmp_path, monkeypatch):
         peer_quality, "PEERS", {"elsewhere": peer_quality.Peer("small", "logistic")}
     )
     monkeypatch.setattr(peer_quality, "environment", lambda name: sys.executable)
+    monkeypatch.setattr(peer_quality, "requirements", lambda name: "")
     return directory
 
 
@@ -73,14 +74,16 @@ def test_a_peer_is_tuned_and_trained_once(tmp_path, adapters):
     for _ in range(2):
         peer_quality.run(experiment, rows, tmp_path, results)
 
-    # The second trial learns next to nothing, so the first one, of the defaults, is chosen.
+    # The second trial learns next to nothing, so the first one, of the base, is chosen.
     trainings = (adapters / "trainings").read_text().splitlines()
-    assert trainings[0] == "0 0.001"
+    base_rate = Config.from_yaml(base).stage1.training.learning_rate
+    assert trainings[0] == f"0 {base_rate}"
     assert 1e-9 < float(trainings[1].removeprefix("0 ")) < 1e-8
-    assert trainings[2:] == ["1 0.001"]
+    assert trainings[2:] == [f"1 {base_rate}"]
     first, second = results.lines()
     assert (first["seed"], second["seed"]) == (0, 1)
-    assert first["tuned"] == second["tuned"] == peer_quality.DEFAULTS
+    assert first["tuned"] == second["tuned"]
+    assert first["tuned"]["learning_rate"] == base_rate
     assert first["versions"] == {"numpy": np.__version__}
     file = peer_quality.Training(
         peer_quality.Peer("small", "logistic"), first["tuned"], 0, 2
@@ -94,6 +97,21 @@ def test_a_peer_is_tuned_and_trained_once(tmp_path, adapters):
     text = (tmp_path / "r.md").read_text()
     assert "| elsewhere |" in text
     assert f"External, trained by another program: elsewhere by numpy {np.__version__}." in text
+
+
+def test_lines_by_other_settings_are_refused_not_mixed(tmp_path, adapters):
+    base = small_experiments.write_base(tmp_path)
+    rows = peer_quality.write_rows(Config.from_yaml(base), tmp_path / "rows.npz")
+    results = Results(tmp_path / "results/tiny.jsonl")
+    for epochs in (1, 2):
+        experiment = small_experiments.experiment(base, variants=VARIANTS, seeds=[0], epochs=epochs)
+        if epochs == 1:
+            peer_quality.run(experiment, rows, tmp_path, results)
+        else:
+            with pytest.raises(SystemExit, match=r"made with other settings.*'elsewhere' with seed"):
+                peer_quality.run(experiment, rows, tmp_path, results)
+    (line,) = results.lines()
+    assert line["epochs"] == 1
 
 
 def test_a_peer_that_is_not_known_is_named(tmp_path, monkeypatch):

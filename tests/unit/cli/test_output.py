@@ -14,6 +14,11 @@ def test_a_table_is_aligned(capsys):
     )
 
 
+def test_a_table_without_rows_is_its_header(capsys):
+    print_table(["task", "rows"], [])
+    assert capsys.readouterr().out == "task  rows\n"
+
+
 def test_metrics_that_a_task_does_not_have_are_dashes(capsys):
     print_metrics({"click": {"auc": 0.75, "rows": 10}, "price": {"rmse": 1.5, "rows": 9}})
     assert capsys.readouterr().out == (

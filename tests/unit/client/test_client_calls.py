@@ -89,6 +89,14 @@ def test_wrong_rows_are_refused_before_any_is_sent(client, model):
     assert model.count("predict") == 0
 
 
+def test_wrong_rows_are_told_also_where_the_server_is_gone(model, serving):
+    with serving(model) as address:
+        client = Client(address, "census", retries=0)
+        client.metadata()
+    with client, pytest.raises(RowError, match="column 'age' should hold numbers, but has 'old'"):
+        client.predict([{**ROWS[0], "age": "old"}])
+
+
 def test_an_unknown_task_is_named_with_the_one_that_was_meant(client):
     with pytest.raises(ClientError, match=r"no task 'clik' \(did you mean 'click'\?\)"):
         client.predict(ROWS, ["clik"])

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from mptrec_tf.errors import ModelError, SpecError
 from mptrec_tf.experiments import Results, Runner, tuning
 from mptrec_tf.experiments import runner as runner_module
+from mptrec_tf.experiments.plan import plan
 
 TREES = small_experiments.TREES
 
@@ -108,6 +109,8 @@ def test_lines_made_with_other_settings_are_refused_not_lost(tmp_path, base):
     ("settings", "features", "message"),
     [
         ({"num_leafs": 3}, [], r"lightgbm has no parameters \['num_leafs'\]"),
+        ({"eta": 0.5}, [], r"learning_rate is set=0.05, eta=0.5 will be ignored"),
+        ({"random_state": 3}, [], r"seed is set=0, random_state=3 will be ignored"),
         ({}, [{"kind": "multivalued", "name": "genres"}], r"\['genres'\] are such"),
     ],
 )
@@ -151,6 +154,20 @@ def test_a_stored_line_of_another_experiment_is_not_trained_again(tmp_path, base
     again, other = Results(results / "other.jsonl").lines()
     assert again == line | {"experiment": "other"}
     assert other["seed"] == 1
+
+
+def test_a_picture_of_one_experiment_is_there_for_the_next(tmp_path, base):
+    first = small_experiments.experiment(base, seeds=[0, 1])
+    results = Results(tmp_path / "tiny.jsonl")
+    for cell in plan(first):
+        stored = small_experiments.line("trees", cell.seed, {"click": 0.8}, digest=cell.run.digest)
+        results.add({**stored, "representations": {"shared": [[1, 2]]}})
+    others = {"other": [1, 0], "third": [0, 1]}
+    experiments = [small_experiments.experiment(base, name=n, seeds=s) for n, s in others.items()]
+    Runner(tmp_path / "work", tmp_path, report=str).run(experiments)
+    for name in others:
+        lines = Results(tmp_path / f"{name}.jsonl").lines()
+        assert [bool(line["representations"]) for line in lines] == [True, False]
 
 
 def test_what_is_left_is_told(tmp_path, base):

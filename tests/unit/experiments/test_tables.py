@@ -5,6 +5,7 @@ import small_experiments
 from scipy import stats
 from small_experiments import line
 
+from mptrec_tf.errors import ModelError
 from mptrec_tf.experiments import tables
 from mptrec_tf.experiments.lines import Lines
 
@@ -121,6 +122,33 @@ def test_verdict():
     assert tables.verdict(one, (), click) == "Best AUC of click: b, 0.82000."
 
 
+def test_the_best_is_of_the_seeds_that_all_have():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO)
+    areas = {("a", 0): 0.94, ("a", 1): 0.96, ("b", 1): 0.955}
+    stored = [line(variant, seed, {"click": area}) for (variant, seed), area in areas.items()]
+    lines = Lines(experiment, stored)
+    (click,) = lines.qualities(["click"])
+    text = "Best AUC of click, over the 1 of the seeds that all have: a, 0.96000."
+    assert tables.verdict(lines, (), click) == text
+    apart = Lines(experiment, [stored[0], stored[2]])
+    assert tables.verdict(apart, (), click).startswith("No best AUC of click: no seed")
+
+
+def test_identical_hides_no_change():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO, new_tasks=["buy"])
+    elsewhere = line("a", 0, {"click": 0.8, "buy": 0.7}, ("buy",), old_tasks_identical=True)
+    lines = Lines(experiment, [line("a", 0, {"click": 0.7}), elsewhere])
+    (row,) = cells(tables.new_task_table(lines, ("buy",))).values()
+    assert row["change of click"] == "+0.10000"
+
+
+def test_a_result_that_is_there_twice_is_refused():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO, new_tasks=["buy"])
+    stored = [line("a", 1, {"buy": area}, ("buy",), digest=str(area)) for area in (0.7, 0.8)]
+    with pytest.raises(ModelError, match=r"tiny.jsonl: 'a' after buy with seed 1 is there twice"):
+        Lines(experiment, stored)
+
+
 def test_markdown(lines):
     text = tables.new_task_table(lines, ("buy",)).markdown().splitlines()
     assert text[0].startswith("| variant | seeds | buy | buy: difference |")
@@ -134,4 +162,6 @@ def test_variants_of_the_same_runs_are_shown_once_also_where_one_has_fewer_seeds
     stored.append(line("a", 1, {"click": 0.9}, digest="another seed"))
     lines = Lines(experiment, stored)
     assert lines.distinct(()) == {"a and 1 more": "a"}
+    second = small_experiments.experiment("base.yaml", variants=TWO, reference="b")
+    assert Lines(second, stored[:2]).distinct(()) == {"b and 1 more": "b"}
     assert cells(tables.together_table(lines))["a and 1 more (reference)"]["seeds"] == "2"

@@ -1,0 +1,16 @@
+"""What `mptrec evaluate` says before any work."""
+
+import argparse
+import importlib.util
+
+import pytest
+
+from mptrec_cli.evaluation import evaluate
+from mptrec_cli.output import UsageError
+
+
+def test_plots_without_the_extra_are_refused_before_anything_is_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    arguments = argparse.Namespace(json=None, reliability=tmp_path / "plots.html")
+    with pytest.raises(UsageError, match=r"pip install 'mptrec-tf\[report\]'"):
+        evaluate(arguments)
