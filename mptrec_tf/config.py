@@ -155,6 +155,17 @@ class ModuleConfig:
     dropout: Rate = 0.1
     l2: NotNegative = 0.0
 
+    @model_validator(mode="after")
+    def _check_embeddings(self) -> "ModuleConfig":
+        if self.embedding_dim and not self.input_projection:
+            raise ValueError(
+                "an embedding_dim above 0 needs an input_projection above 0: the task's own "
+                "embeddings join the path from the input"
+            )
+        if self.embedding_features and not self.embedding_dim:
+            raise ValueError("embedding_features need an embedding_dim above 0")
+        return self
+
 
 @dataclass(frozen=True, config=STRICT)
 class Stage1Config:
@@ -198,6 +209,7 @@ def _check_space(settings: tuple[type, ...], space: dict[str, Parameter]) -> dic
     """Refuses a key that is no setting of a stage, and a value that its setting does not allow."""
     owners = {field.name: cls for cls in settings for field in dataclasses.fields(cls)}
     del owners["monitor"]  # trials that watch different metrics cannot be compared
+    owners.pop("embedding_features", None)  # a choice between features, not between numbers
     for key, parameter in space.items():
         if key not in owners:
             raise ValueError(f"{key!r} cannot be tuned; what can be is {sorted(owners)}")
@@ -222,7 +234,8 @@ class TunerConfig:
         trials: Most trials of a search. Defaults to 20.
         stage1: By name of a setting of `ModelConfig` or `TrainingConfig`: what may be tried for it.
             All but `monitor` can be tuned. Defaults to nothing.
-        stage2: The same for `ModuleConfig` or `TrainingConfig`. Defaults to nothing.
+        stage2: The same for `ModuleConfig`, less `embedding_features`, or `TrainingConfig`.
+            Defaults to nothing.
 
     Example:
 
@@ -308,8 +321,11 @@ class Config:
         )
         if any(dims) and not all(widths):
             raise ValueError(
-                "stage2.module: an embedding_dim above 0 needs an input_projection above 0, also "
-                "in tuner.stage2: the task's own embeddings join the path from the input"
+                "tuner.stage2: input_projection must be above 0 wherever embedding_dim may be"
+            )
+        if module.embedding_features and not all(dims):
+            raise ValueError(
+                "tuner.stage2: embedding_dim must be above 0, since there are embedding_features"
             )
         return self
 

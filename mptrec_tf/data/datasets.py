@@ -180,11 +180,15 @@ class RowsByNumber(NamedTuple):
         numbers: Of the rows of each batch, a dataset of int64 (B,).
         gather: Gives the rows of some numbers, of any shape.
         rows: How many there are.
+        batch_size: Rows in a batch.
+        shuffled: Whether the numbers come in another order in each epoch.
     """
 
     numbers: tf.data.Dataset
     gather: Callable[[tf.Tensor], Any]
     rows: int
+    batch_size: int
+    shuffled: bool
 
 
 def rows_by_number(dataset: Any) -> RowsByNumber | None:
@@ -239,9 +243,21 @@ def gathered_batches(
         indices = indices.apply(tf.data.experimental.assert_cardinality(count))
     else:
         indices = cut(tf.range(rows, dtype=tf.int64))
-    batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    indices = indices.prefetch(tf.data.AUTOTUNE)
+    return gathered(RowsByNumber(indices, gather, rows, batch_size, shuffle), at_once=at_once)
+
+
+def gathered(rows: RowsByNumber, *, at_once: bool) -> tf.data.Dataset:
+    """Batches of the rows of some numbers, in their order.
+
+    Args:
+        rows: The numbers, and what gives their rows.
+        at_once: See `gathered_batches`.
+    """
+    batches = rows.numbers.map(rows.gather, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.prefetch(tf.data.AUTOTUNE)
     if at_once:
-        batches.rows_by_number = RowsByNumber(indices.prefetch(tf.data.AUTOTUNE), gather, rows)
+        batches.rows_by_number = rows
     return batches
 
 

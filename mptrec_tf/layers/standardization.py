@@ -76,14 +76,18 @@ class RunningStandardization(keras.layers.Layer):
         return ops.cast(x, inputs.dtype)
 
     def _take_in(self, x: Any) -> None:
-        away = x - self.mean
-        sums = [ops.cast(ops.shape(x)[0], "float32"), ops.sum(away, 0), ops.sum(away * away, 0)]
-        new, of_distances, of_squares = over_replicas(tf.distribute.ReduceOp.SUM, sums)
+        count, away = ops.cast(ops.shape(x)[0], "float32"), x - self.mean
+        new, distances = over_replicas(tf.distribute.ReduceOp.SUM, [count, ops.sum(away, 0)])
+        # Of the rows around their own mean, which may be far from that of the rows so far.
+        distance = distances / new
+        (squares,) = over_replicas(
+            tf.distribute.ReduceOp.SUM, [ops.sum(ops.square(away - distance), 0)]
+        )
         rows = self.rows + new
-        moved = of_distances / rows
-        squares = (self.variance * self.rows + of_squares) / rows - moved * moved
-        self.variance.assign(ops.maximum(squares, 0.0))
-        self.mean.assign(self.mean + moved)
+        share = new / rows
+        between = ops.square(distance) * self.rows * share
+        self.variance.assign((self.variance * self.rows + squares + between) / rows)
+        self.mean.assign(self.mean + distance * share)
         self.rows.assign(ops.minimum(rows, MOST_ROWS))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

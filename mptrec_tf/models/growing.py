@@ -146,11 +146,14 @@ class GrowingModel(MultiTaskModel):
         self._require_added(name)
         self.task_modules.modules.pop(name)
         self._added = tuple(task for task in self._added if task.name != name)
-        if self._tuned == name:
+        was_tuned = self._tuned == name
+        if was_tuned:
             self._tune(self._added[-1].name if self._added else None)
         if self.compiled:
             self._compile_settings["metrics"].pop(name, None)
-            self._compile_anew()
+            new_optimizer = self._new_optimizer
+            self._compile_anew(None if was_tuned else self.optimizer)
+            self._new_optimizer = new_optimizer
         else:  # what was traced has the task
             self.train_function = self.test_function = self.predict_function = None
 
@@ -180,12 +183,24 @@ class GrowingModel(MultiTaskModel):
             raise ModelError(f"{name!r} is a task of stage 1, not one that was added")
 
     def _tune(self, name: str | None) -> None:
-        """Sets what is trainable: stage 1, or one module."""
+        """Sets what is trainable: stage 1, less what its user has frozen there, or one module."""
+        if self._tuned is None:
+            self._frozen = self._frozen_layers()
         self._tuned = name
         for layer in self._stage1_layers():
             layer.trainable = name is None
+        if name is None:
+            for layer in self._flatten_layers(include_self=False):
+                layer.trainable = layer.trainable and layer.path not in self._frozen
         for task, module in self.task_modules.modules.items():
             module.trainable = task == name
+
+    def _frozen_layers(self) -> tuple[str, ...]:
+        """Paths of the layers that stage 1 does not train, because its user has frozen them."""
+        if self._tuned is not None:
+            return self._frozen
+        layers = self._flatten_layers(include_self=False)
+        return tuple(layer.path for layer in layers if not layer.trainable)
 
     def _stage1_layers(self) -> list[keras.layers.Layer]:
         others = (self.encoder, self.task_modules)
@@ -328,6 +343,7 @@ class GrowingModel(MultiTaskModel):
                 for task in self._added
             ],
             "tuned": self._tuned,
+            "frozen": list(self._frozen_layers()),
         }
 
     @classmethod
@@ -337,14 +353,18 @@ class GrowingModel(MultiTaskModel):
         config = dict(config)
         where = "the model's configuration"
         added, tuned = config.pop("added"), config.pop("tuned")
+        frozen = config.pop("frozen", [])  # which older files lack
         encoder = FeatureEncoder.from_config(config.pop("encoder"))
         tasks = [parse(Task, task, where) for task in config.pop("tasks")]
         config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
         model = cls(encoder, tasks, **config)
+        for layer in model._flatten_layers(include_self=False):
+            layer.trainable = layer.trainable and layer.path not in frozen
         for entry in added:
             task = parse(Task, entry["task"], where)
             model._attach(task, model._new_module(task, entry["module"]))
-        model._tune(tuned)
+        if tuned is not None:
+            model._tune(tuned)
         return model
 
 

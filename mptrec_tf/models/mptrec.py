@@ -215,7 +215,8 @@ class MPTRec(GrowingModel):
                 before, begun anew.
             module: What is trained, such as `PromptModule()`, `ProbeModule()` or `LoRAModule()`.
                 It is a description: the model makes a module of its own from it, with the task's
-                number of outputs. Defaults to `None`: `PromptModule(**settings)`.
+                number of outputs and the model's precision. Defaults to `None`:
+                `PromptModule(**settings)`.
             **settings: Arguments of `PromptModule`, where no module is given.
 
         Raises:
@@ -381,7 +382,8 @@ class MPTRec(GrowingModel):
                 in stage 2: `"memory"`, or a directory, whose files a later `fit` of the same rows
                 uses; those of `make_dataset` may be shuffled, those of another dataset must come in
                 the same order. `x` and `validation_data` are datasets then; the rows of `x` are
-                shuffled anew in each epoch, unless `shuffle=False`. See
+                shuffled anew in each epoch, unless `shuffle=False`, in the order of `x` where
+                `make_dataset` shuffles that. See
                 `mptrec_tf.training.cache_rows` for more. Defaults to `None`.
             **kwargs: As in Keras.
 
@@ -488,7 +490,7 @@ class AssignedTasks:
     """
 
     def __init__(self, assignment: np.ndarray) -> None:
-        self._variable = tf.Variable(assignment, dtype=tf.int32, trainable=False)
+        self._variable = tf.Variable(assignment, dtype=tf.int32, trainable=False, shape=(None,))
 
     def of(self, example_ids: Any) -> Any:
         """The tasks of some rows, int32 (B,)."""

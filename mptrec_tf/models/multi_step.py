@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -81,6 +81,7 @@ class MultiStep:
             return batches, tf.stack([_rows(batch) for batch in batches])
 
         self._run, self._alone, self._pull = run, alone, pull
+        self._names = {task.name for task in model.tasks}
         self._usual: int | None = None
         self.read_with(None)
 
@@ -90,12 +91,15 @@ class MultiStep:
         Args:
             gather: `None` for batches; for the numbers of a batch's rows, what gives the rows.
         """
+        names = self._names
 
         @tf.function(autograph=False)
         def stack(batches: list[tf.experimental.Optional]) -> Any:
             values = [batch.get_value() for batch in batches]
+            if gather is None:
+                values = [_of_tasks(value, names) for value in values]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *values)
-            return stacked if gather is None else gather(stacked)
+            return stacked if gather is None else _of_tasks(gather(stacked), names)
 
         self._stack, self._gather = stack, gather
 
@@ -121,6 +125,21 @@ class MultiStep:
                     value = batch.get_value()
                     logs = self._alone(value if self._gather is None else self._gather(value))
         return logs
+
+
+def _of_tasks(batch: Any, names: Iterable[str]) -> Any:
+    """A batch without labels and weights of anything but the tasks, such as texts.
+
+    Weights without labels stay: they are a mistake, which the step tells.
+    """
+    x, y, *weights = batch
+    others = set(y) - set(names) if isinstance(y, Mapping) else set[str]()
+    return x, *(
+        {name: part[name] for name in part if name not in others}
+        if isinstance(part, Mapping)
+        else part
+        for part in (y, *weights)
+    )
 
 
 def _rows(batch: tf.experimental.Optional) -> tf.Tensor:

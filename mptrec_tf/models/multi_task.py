@@ -312,26 +312,32 @@ class MultiTaskModel(keras.Model):
             ModelError: If labels of a task that is trained are missing from `y` or have another
                 shape than (B,) or (B, 1), another worker was lost, or `steps_per_epoch` or
                 `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
+                given, there are example weights of tasks without labels, or `class_weight` is
                 given.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
         require_rules(x, [task.name for task in self.trained_tasks])
-        given = _given(keras.Model.fit, self, x, y, *args, **kwargs)
+        given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
+        del given["self"]
+        if given.get("class_weight") is not None:
+            raise ModelError(
+                "class_weight is for models with one output; here a Task has example weights "
+                "(weight=, a column) and a loss_weight"
+            )
         self._meet(given, "steps_per_epoch", "validation_steps")
-        callbacks = kwargs.pop("callbacks", None) or []
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [TrainingProgress(), *_as_list(callbacks)]
+        given["callbacks"] = self._with_progress(given.get("callbacks"))
+        given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
         if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
+            given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
         rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
         if rows is not None:
-            x = rows.numbers
+            given["x"] = rows.numbers
             self.make_train_function()
             steps = self.train_function
             steps.read_with(rows.gather)
         try:
-            return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+            return super().fit(**given)
         except tf.errors.OpError as error:
             if "Collective" not in error.message:
                 raise
@@ -344,6 +350,17 @@ class MultiTaskModel(keras.Model):
             if rows is not None:
                 steps.read_with(None)  # which lets go of the rows
 
+    def _with_progress(self, callbacks: Any) -> Any:
+        """The callbacks that `fit` is given, and one that tells the model how far it is."""
+        progress = TrainingProgress()
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            return [progress, *_as_list(callbacks or [])]
+        if not any(isinstance(one, TrainingProgress) for one in callbacks.callbacks):
+            progress.set_model(self)
+            progress.set_params(callbacks.params)
+            callbacks.callbacks.append(progress)
+        return callbacks
+
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`.
 
@@ -354,6 +371,8 @@ class MultiTaskModel(keras.Model):
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
+        if kwargs.get("sample_weight") is not None:
+            kwargs["sample_weight"] = _whole_weights(y, kwargs["sample_weight"])
         if "_use_cached_eval_dataset" not in kwargs:  # not within `fit`, which has seen to it
             self._meet(_given(keras.Model.evaluate, self, x, y, *args, **kwargs), "steps")
         return super().evaluate(x, y, *args, **kwargs)
@@ -477,9 +496,12 @@ class MultiTaskModel(keras.Model):
             axes: 1 for a batch, 2 for several, one after another. Defaults to 1.
 
         Raises:
-            ModelError: If labels or weights of a task have another shape.
+            ModelError: If labels or weights of a task have another shape, or there are weights
+                without labels.
         """
         x, *parts = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(parts[0], Mapping):
+            parts[1] = _by_task(parts[0], parts[1])
         names = {task.name for task in self.tasks}
         y, weights = (
             {n: by_row(n, v, what, axes) if n in names else v for n, v in part.items()}
@@ -586,6 +608,25 @@ class MultiTaskModel(keras.Model):
                 f"y must be a dict with the labels of {names} (NaN where a row has none); "
                 f"{missing} are missing. Received: {given}"
             )
+
+
+def _by_task(y: Mapping[str, Any], weights: Any) -> Mapping[str, Any] | None:
+    """Example weights by task: those of all tasks are those of each."""
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping):
+        return dict.fromkeys(y, weights)
+    if unknown := sorted(weights.keys() - y.keys()):
+        raise ModelError(f"there are example weights of {unknown}, but labels of {sorted(y)} only")
+    return weights
+
+
+def _whole_weights(y: Any, weights: Any) -> Any:
+    """Example weights that are given as arrays: Keras takes those of all tasks or of none."""
+    if not isinstance(y, Mapping) or not isinstance(weights, Mapping):
+        return weights
+    whole = {name: np.ones(len(labels), np.float32) for name, labels in y.items()}
+    return whole | dict(_by_task(y, weights) or {})
 
 
 def _metric(task: str, given: Any) -> keras.metrics.Metric:

@@ -85,11 +85,17 @@ class PromptModule(TowerModule):
         self.temperature = temperature
         self.input_projection = input_projection
         self.embedding_dim = embedding_dim
-        self.embedding_features = None if embedding_features is None else tuple(embedding_features)
+        self.embedding_features = _names(embedding_features)
+        if embedding_dim < 0:
+            raise ValueError(f"embedding_dim must be 0 or more. Received: {embedding_dim}")
         if embedding_dim and not input_projection:
             raise ValueError(
                 "embeddings of the task's own join the path from the input: embedding_dim="
                 f"{embedding_dim} needs an input_projection above 0"
+            )
+        if self.embedding_features and not embedding_dim:
+            raise ValueError(
+                f"embedding_features={self.embedding_features} needs an embedding_dim above 0"
             )
         regularizer, dtype = self._common["kernel_regularizer"], self.dtype_policy
         self.prompt: TaskPrompt | None = None
@@ -189,3 +195,14 @@ class PromptModule(TowerModule):
             "embedding_dim": self.embedding_dim,
             "embedding_features": self.embedding_features,
         }
+
+
+def _names(features: Sequence[str] | None) -> tuple[str, ...] | None:
+    if features is None:
+        return None
+    if isinstance(features, str) or not features:
+        raise ValueError(
+            "embedding_features must be the names of one or more features in a list, or None for "
+            f"all. Received: {features!r}"
+        )
+    return tuple(features)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from mptrec_tf.layers import TowerBank
+from mptrec_tf.models.arguments import check_sizes
 from mptrec_tf.models.backbone import Representation
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class TowerModule(TaskModule):
         }
 
     def _tower(self) -> TowerBank:
+        check_sizes(tower_units=self.tower_units)
         return TowerBank(
             [self.num_outputs],
             self.tower_units,

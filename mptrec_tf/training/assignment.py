@@ -38,15 +38,20 @@ class PeriodicAssignment(keras.callbacks.Callback):
         self.dataset = dataset
         self.every = every
         self.seed = seed
+        self._begun = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        begun = self.model.assignments is not None
+        begun = self._begun
         if not begun:
             rows = sum(len(x[EXAMPLE_ID]) for x, *_ in self.dataset.as_numpy_iterator())
             drawn = np.random.default_rng(self.seed).integers(
                 len(self.model.stage1_tasks), size=rows
             )
-            self.model.assignments = AssignedTasks(drawn)
+            if self.model.assignments is None:
+                self.model.assignments = AssignedTasks(drawn)
+            else:  # of another training, whose graph may hold the variable
+                self.model.assignments.assign(drawn)
+            self._begun = True
         if epoch >= self.every and (epoch % self.every == 0 or not begun):
             self.model.assignments.assign(self._lowest_losses())
 

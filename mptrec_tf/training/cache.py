@@ -17,7 +17,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from mptrec_tf.data.datasets import EXAMPLE_ID, gathered_batches, rows_by_number, summarize
+from mptrec_tf.data.datasets import (
+    EXAMPLE_ID,
+    RowsByNumber,
+    gathered,
+    gathered_batches,
+    rows_by_number,
+    summarize,
+)
 from mptrec_tf.data.encoded import EncodedRows
 from mptrec_tf.errors import ModelError
 from mptrec_tf.files import write_json, written_whole
@@ -86,6 +93,14 @@ class CachedRows:
             seed=seed,
             at_once=self._in_memory,
         )
+
+    def in_order_of(self, rows: RowsByNumber) -> tf.data.Dataset:
+        """Batches of the same rows as another dataset gives, in its order.
+
+        Args:
+            rows: The numbers of that dataset's rows.
+        """
+        return gathered(rows._replace(gather=self._gather), at_once=self._in_memory)
 
     def check(self, model: MPTRec) -> None:
         """Refuses a model with another backbone.
@@ -170,7 +185,8 @@ def cached_dataset(
         dataset: Encoded batches `(x, y)` or `(x, y, weights)`.
         cache: `"memory"`, or a directory.
         part: Name of the rows, of their directory within that one.
-        shuffle: Whether to shuffle all rows anew in each epoch. Defaults to `False`.
+        shuffle: Whether to shuffle all rows anew in each epoch: in the order of `dataset`, where
+            `make_dataset` shuffles that. Defaults to `False`.
 
     Returns:
         Batches as large as the first one of `dataset`.
@@ -202,7 +218,13 @@ def cached_dataset(
                 "shuffled, and gives them in another order whenever they are read. Give fit the "
                 "rows unshuffled, since it shuffles them itself, and delete this directory"
             )
-    return cache_rows(model, rows, directory).batches(rows.batch_size, shuffle=shuffle)
+    cached = cache_rows(model, rows, directory)
+    if shuffle and rows.by_number is not None and rows.by_number.shuffled:
+        return cached.in_order_of(rows.by_number)
+    # Drawn as Keras draws where arrays are shuffled: another one in each call, the same after
+    # `keras.utils.set_random_seed`.
+    seed = int(keras.random.randint((), 0, 2**31 - 1)) if shuffle else 0
+    return cached.batches(rows.batch_size, shuffle=shuffle, seed=seed)
 
 
 class _RowsOfDataset:
@@ -212,16 +234,17 @@ class _RowsOfDataset:
         dataset: Batches of encoded rows.
 
     Attributes:
+        by_number: What gives rows by number, `None` where the dataset has nothing such.
         digest: As `summarize` gives it.
         batch_size: Rows in the first batch of the dataset, `None` if it has none.
     """
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         self.batch_size: int | None = None
-        self._dataset, self._by_number = dataset, rows_by_number(dataset)
-        if self._by_number is not None:
-            for numbers in self._by_number.numbers.take(1):
-                self.batch_size = len(numbers)
+        self._dataset, self.by_number = dataset, rows_by_number(dataset)
+        if self.by_number is not None:
+            # Reading a batch would move on to the order of the next epoch.
+            self.batch_size = self.by_number.batch_size
             self._number, self.digest = summarize(self._cut(BATCH))
         else:
             self._number, self.digest = summarize(self._watched())
@@ -232,9 +255,9 @@ class _RowsOfDataset:
         return self._cut(batch_size).apply(tf.data.experimental.assert_cardinality(count))
 
     def _cut(self, batch_size: int) -> tf.data.Dataset:
-        if self._by_number is None:
+        if self.by_number is None:
             return self._dataset.rebatch(batch_size)
-        _, gather, number = self._by_number
+        number, gather = self.by_number.rows, self.by_number.gather
         return gathered_batches(number, gather, batch_size=batch_size, shuffle=False, seed=0)
 
     def _watched(self) -> Iterator[Any]:

@@ -68,7 +68,14 @@ def test_where_representations_are_kept(tmp_path, cache):
         ({"data": {"dataset": "iris"}}, "'iris'"),
         ({"stage2": {"cache": "ram"}}, "stage2.cache"),
         ({"features": [{"kind": "numeric", "name": "click"}]}, "'click' is also a feature"),
-        ({"stage2": {"module": {"embedding_features": ["age"]}}}, "'age' is none of the"),
+        (
+            {"stage2": {"module": {"embedding_dim": 2, "embedding_features": ["age"]}}},
+            "'age' is none of the",
+        ),
+        (
+            {"stage2": {"module": {"embedding_features": ["age"]}}},
+            "embedding_features need an embedding_dim",
+        ),
         (
             {"stage2": {"module": {"embedding_dim": 2, "input_projection": 0}}},
             "embedding_dim above 0 needs an input_projection",
@@ -78,7 +85,7 @@ def test_where_representations_are_kept(tmp_path, cache):
                 "stage2": {"module": {"embedding_dim": 2}},
                 "tuner": {"stage2": {"input_projection": {"kind": "choice", "values": [0, 8]}}},
             },
-            "also in tuner.stage2",
+            "tuner.stage2: input_projection must be above 0",
         ),
         ({"surprise": 1}, "surprise"),
     ],

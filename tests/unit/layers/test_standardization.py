@@ -26,6 +26,12 @@ def test_the_statistics_are_those_of_all_rows_however_they_are_batched():
         assert float(layer.rows) == len(ROWS)
 
 
+def test_a_mean_far_from_zero_costs_no_precision():
+    rows = np.random.default_rng(1).normal(1e4, 1.0, (512, 1)).astype("f")
+    layer = trained(*np.split(rows, [256]))
+    np.testing.assert_allclose(layer.variance, rows.astype(float).var(0), rtol=2e-3)
+
+
 def test_training_and_serving_give_the_same():
     layer = trained(ROWS[:20])
     outputs = layer(ROWS[20:], training=True)

@@ -250,6 +250,11 @@ def test_configuration_round_trip(inputs, encoder):
         ({"attention": "task"}, r"attention must be one of .*'example'.*Received: 'task'"),
         ({"temperature": 0.0}, r"temperature must be above 0. Received: 0.0"),
         ({"embedding_dim": 2, "input_projection": 0}, "embedding_dim=2 needs an input_projection"),
+        ({"embedding_dim": -1}, "embedding_dim must be 0 or more. Received: -1"),
+        ({"embedding_features": ["city"]}, "needs an embedding_dim above 0"),
+        ({"embedding_dim": 2, "embedding_features": "city"}, "in a list.*Received: 'city'"),
+        ({"embedding_dim": 2, "embedding_features": []}, r"one or more.*Received: \[\]"),
+        ({"tower_units": ()}, r"tower_units must be one or more widths.*Received: \(\)"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

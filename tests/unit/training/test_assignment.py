@@ -68,6 +68,16 @@ def test_a_resumed_training_assigns_at_once(setup):
     np.testing.assert_array_equal(stored(model), expected)
 
 
+@pytest.mark.parametrize("count", [60, 200])
+def test_another_training_on_other_rows_begins_anew(setup, frame, count):
+    _, encoder, model, data = setup
+    model.fit(data, callbacks=[PeriodicAssignment(data)], verbose=0)
+    other = make_dataset(frame[:count], encoder, TASKS, batch_size=32, with_example_ids=True)
+    model.fit(other, callbacks=[PeriodicAssignment(other, seed=5)], verbose=0)
+    drawn = np.random.default_rng(5).integers(2, size=count)
+    np.testing.assert_array_equal(model.assignments.of(np.arange(count)), drawn)
+
+
 def test_without_the_callback_the_error_says_what_is_missing(setup):
     *_, model, data = setup
     with pytest.raises(ModelError, match="PeriodicAssignment"):

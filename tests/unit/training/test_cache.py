@@ -351,16 +351,42 @@ def test_fit_tells_a_shuffled_dataset_from_other_rows(make_model, rows, change, 
             model.fit(other, cache=tmp_path / directory, verbose=0)
 
 
-def test_fit_shuffles_what_it_caches(model, rows, monkeypatch):
-    model.add_task(NEW, tower_units=(3,))
-    seen = []
-    monkeypatch.setattr(
-        cache.CachedRows,
-        "batches",
-        lambda self, size, **kwargs: seen.append((size, kwargs)) or rows.batches(size),
-    )
-    model.fit(rows.batches(40), validation_data=rows.batches(50), cache="memory", verbose=0)
-    assert seen == [(40, {"shuffle": True}), (50, {"shuffle": False})]
+def order_of(dataset):
+    """The labels in the order in which they come."""
+    return np.concatenate([y["buy"] for _, y, *_ in dataset.as_numpy_iterator()]).tolist()
+
+
+def test_what_is_cached_is_shuffled_anew_in_each_epoch_and_call(model, rows):
+    orders = []
+    for _ in range(2):
+        cached = cache.cached_dataset(model, rows.batches(40), "memory", "train", shuffle=True)
+        orders += [order_of(cached), order_of(cached)]
+    keras.utils.set_random_seed(3)
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        cached = cache.cached_dataset(model, rows.batches(40), "memory", "train", shuffle=True)
+        orders.append(order_of(cached))
+    kept = cache.cached_dataset(model, rows.batches(40), "memory", "train")
+    assert order_of(kept) == order_of(rows.batches(40))
+    assert len({tuple(order) for order in [*orders, order_of(kept)]}) == 6
+    assert orders[-1] == orders[-2]
+
+
+@pytest.mark.parametrize("place", ["memory", "files"])
+def test_rows_that_make_dataset_shuffles_come_in_its_order(
+    make_model, frame, encoder, place, tmp_path
+):
+    trained = []
+    for cache_in in (None, "memory" if place == "memory" else tmp_path):
+        keras.utils.set_random_seed(1)
+        model = make_model()
+        model.add_task(NEW, tower_units=(3,))
+        data = make_dataset(frame[:ROWS], encoder, [NEW], batch_size=30, shuffle=True, seed=4)
+        model.fit(data, epochs=2, cache=cache_in, verbose=0)
+        model.fit(data, cache=cache_in, verbose=0)  # which goes on in the order of the third epoch
+        trained.append(model.trainable_weights)
+    for weight, expected in zip(*trained, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-6, err_msg=weight.path)
 
 
 def test_what_fit_cannot_cache(model, rows):

@@ -1,0 +1,101 @@
+"""What `fit` is given beside rows: weights, callbacks, labels of other tasks."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mptrec_tf import ModelError
+
+STAGE1 = ("click", "like")
+
+
+@pytest.fixture
+def model(make_model):
+    keras.utils.set_random_seed(2)
+    return make_model(*STAGE1, compile_with={"run_eagerly": False, "jit_compile": False})
+
+
+def learned(model, *args, **kwargs):
+    model.fit(*args, verbose=0, **kwargs)
+    return [weight.numpy() for weight in model.trainable_weights]
+
+
+@pytest.fixture
+def batches(arrays):
+    """A dataset of the rows with weights, and `fit`'s arguments of the same as arrays."""
+    x, y = arrays(*STAGE1)
+    weights = np.linspace(0, 2, 96).astype(np.float32)
+
+    def make(given):
+        parts = (x, y) if given is None else (x, y, given)
+        return tf.data.Dataset.from_tensor_slices(parts).batch(48)
+
+    return make, x, y, weights
+
+
+def test_weights_of_all_tasks_are_those_of_each(model, batches, copy_of):
+    make, *_, weights = batches
+    twin = copy_of(model, run_eagerly=False, jit_compile=False)
+    one = learned(model, make(weights))
+    each = learned(twin, make(dict.fromkeys(STAGE1, weights)))
+    for left, right in zip(one, each, strict=True):
+        np.testing.assert_array_equal(left, right)
+    given = (model.evaluate(make(w), return_dict=True, verbose=0) for w in (weights, None))
+    weighted, plain = (found["click_loss"] for found in given)
+    assert weighted != plain
+
+
+def test_arrays_of_weights_may_be_of_some_tasks(model, batches, copy_of):
+    make, x, y, weights = batches
+    twin = copy_of(model, run_eagerly=False, jit_compile=False)
+    settings = {"batch_size": 48, "shuffle": False}
+    some = learned(model, x, y, sample_weight={"click": weights}, **settings)
+    both = learned(twin, make({"click": weights, "like": np.ones(96, np.float32)}))
+    for left, right in zip(some, both, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
+    model.evaluate(x, y, sample_weight={"like": weights}, verbose=0)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_weights_without_labels_are_refused(model, batches, jit_compile):
+    make, x, y, weights = batches
+    model.compile(jit_compile=jit_compile)
+    message = r"example weights of \['clik'\], but labels of \['click', 'like'\] only"
+    with pytest.raises(ModelError, match=message):
+        model.fit(make({"clik": weights}), verbose=0)
+    with pytest.raises(ModelError, match=message):
+        model.fit(x, y, sample_weight={"clik": weights}, verbose=0)
+
+
+def test_class_weights_are_refused(model, dataset):
+    with pytest.raises(ModelError, match="class_weight is for models with one output"):
+        model.fit(dataset(*STAGE1), class_weight={0: 1.0, 1: 2.0})
+
+
+@pytest.mark.parametrize("form", ["list", "CallbackList", "by position"])
+def test_the_epochs_are_counted_with_callbacks_in_any_form(model, arrays, form):
+    x, y = arrays(*STAGE1)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    if form == "by position":
+        model.fit(x, y, 48, 2, 0, [watch])
+    else:
+        given = [watch]
+        if form == "CallbackList":
+            given = keras.callbacks.CallbackList(given, True, model=model, epochs=2)
+        model.fit(x, y, batch_size=48, epochs=2, verbose=0, callbacks=given)
+    assert seen == [0, 1]
+    assert model.trained_epochs == 2
+
+
+def test_labels_of_no_task_do_not_matter(make_model, arrays, copy_of):
+    """Such as those of a later task, (B, 1), and texts, which XLA does not know."""
+    model = make_model(*STAGE1, compile_with={"run_eagerly": False})
+    twin = copy_of(model, run_eagerly=False)
+    x, y = arrays(*STAGE1)
+    more = {**y, "buy": np.zeros((96, 1), np.float32), "user": np.full(96, "anna")}
+    for each, labels in ((model, more), (twin, y)):
+        each.fit(tf.data.Dataset.from_tensor_slices((x, labels)).batch(48), verbose=0)
+    for left, right in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
