@@ -326,7 +326,7 @@ class MultiTaskModel(keras.Model):
                 "(weight=, a column) and a loss_weight"
             )
         self._meet(given, "steps_per_epoch", "validation_steps")
-        given["callbacks"] = self._with_progress(given.get("callbacks"))
+        given["callbacks"] = self._with_progress(given.get("callbacks"), given.get("epochs", 1))
         given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
         if isinstance(x, tf.data.Dataset):
             given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
@@ -350,14 +350,14 @@ class MultiTaskModel(keras.Model):
             if rows is not None:
                 steps.read_with(None)  # which lets go of the rows
 
-    def _with_progress(self, callbacks: Any) -> Any:
+    def _with_progress(self, callbacks: Any, epochs: int) -> Any:
         """The callbacks that `fit` is given, and one that tells the model how far it is."""
         progress = TrainingProgress()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             return [progress, *_as_list(callbacks or [])]
         if not any(isinstance(one, TrainingProgress) for one in callbacks.callbacks):
             progress.set_model(self)
-            progress.set_params(callbacks.params)
+            progress.set_params({"epochs": epochs, "steps": None})
             callbacks.callbacks.append(progress)
         return callbacks
 

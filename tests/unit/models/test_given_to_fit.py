@@ -83,7 +83,7 @@ def test_the_epochs_are_counted_with_callbacks_in_any_form(model, arrays, form):
     else:
         given = [watch]
         if form == "CallbackList":
-            given = keras.callbacks.CallbackList(given, True, model=model, epochs=2)
+            given = keras.callbacks.CallbackList(given, True, model=model)
         model.fit(x, y, batch_size=48, epochs=2, verbose=0, callbacks=given)
     assert seen == [0, 1]
     assert model.trained_epochs == 2
