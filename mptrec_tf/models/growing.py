@@ -190,8 +190,7 @@ class GrowingModel(MultiTaskModel):
         for layer in self._stage1_layers():
             layer.trainable = name is None
         if name is None:
-            for layer in self._flatten_layers(include_self=False):
-                layer.trainable = layer.trainable and layer.path not in self._frozen
+            self._freeze(self._frozen)
         for task, module in self.task_modules.modules.items():
             module.trainable = task == name
 
@@ -199,8 +198,16 @@ class GrowingModel(MultiTaskModel):
         """Paths of the layers that stage 1 does not train, because its user has frozen them."""
         if self._tuned is not None:
             return self._frozen
-        layers = self._flatten_layers(include_self=False)
-        return tuple(layer.path for layer in layers if not layer.trainable)
+        return tuple(part.path for part in self._stage1_parts() if not part.trainable)
+
+    def _freeze(self, paths: Sequence[str]) -> None:
+        for part in self._stage1_parts():
+            part.trainable = part.trainable and part.path not in paths
+
+    def _stage1_parts(self) -> list[keras.layers.Layer]:
+        """The layers of stage 1 that have weights, at every depth."""
+        nested = [p for layer in self._stage1_layers() for p in layer._flatten_layers()]
+        return [part for part in nested if part.weights]
 
     def _stage1_layers(self) -> list[keras.layers.Layer]:
         others = (self.encoder, self.task_modules)
@@ -358,8 +365,7 @@ class GrowingModel(MultiTaskModel):
         tasks = [parse(Task, task, where) for task in config.pop("tasks")]
         config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
         model = cls(encoder, tasks, **config)
-        for layer in model._flatten_layers(include_self=False):
-            layer.trainable = layer.trainable and layer.path not in frozen
+        model._freeze(frozen)
         for entry in added:
             task = parse(Task, entry["task"], where)
             model._attach(task, model._new_module(task, entry["module"]))
