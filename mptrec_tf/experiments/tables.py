@@ -148,7 +148,7 @@ def _best(values: Mapping[str, Mapping[int, float]], quality: Quality) -> str:
     best = max(means, key=lambda name: quality.sign * means[name])
     over = ""
     if any(len(found) > len(common) for found in values.values()):
-        over = f", over the {len(common)} of the seeds that all have"
+        over = f", over the {len(common)} seed{'s' * (len(common) > 1)} that all have"
     return f"Best {quality.metric}{over}: {best}, {means[best]:.{DIGITS}f}."
 
 

@@ -128,7 +128,7 @@ def test_the_best_is_of_the_seeds_that_all_have():
     stored = [line(variant, seed, {"click": area}) for (variant, seed), area in areas.items()]
     lines = Lines(experiment, stored)
     (click,) = lines.qualities(["click"])
-    text = "Best AUC of click, over the 1 of the seeds that all have: a, 0.96000."
+    text = "Best AUC of click, over the 1 seed that all have: a, 0.96000."
     assert tables.verdict(lines, (), click) == text
     apart = Lines(experiment, [stored[0], stored[2]])
     assert tables.verdict(apart, (), click).startswith("No best AUC of click: no seed")
