@@ -124,36 +124,33 @@ def run(experiment: Experiment, rows: Rows, directory: pathlib.Path, results: Re
         name: tuned(peer, trials, experiment.seeds[0], epochs, rows, directory)
         for name, peer in peers.items()
     }
-    refuse_others(
-        results,
-        {
-            (name, seed): Training(peer, best[name], seed, epochs).digest(rows)
-            for name, peer in peers.items()
-            for seed in experiment.seeds
-        },
-    )
+    trainings = {
+        (name, seed): Training(peer, best[name], seed, epochs)
+        for seed in experiment.seeds
+        for name, peer in peers.items()
+    }
+    digests = {key: training.digest(rows) for key, training in trainings.items()}
+    refuse_others(results, digests)
     done = {line["digest"] for line in results.lines()}
-    for seed in experiment.seeds:
-        for name, peer in peers.items():
-            training = Training(peer, best[name], seed, epochs)
-            digest = training.digest(rows)
-            if digest in done:
-                continue
-            found = trained(training, rows, directory)
-            line = {
-                "experiment": experiment.name,
-                "variant": name,
-                "new_tasks": [],
-                "seed": seed,
-                "digest": digest,
-                "model": "external",
-                "training": {"epochs": epochs, "learning_rate": best[name]["learning_rate"]},
-                "tuned": best[name] if len(trials) > 1 else None,
-                "trials": len(trials) if len(trials) > 1 else 0,
-                **measured(found, rows),
-            }
-            results.add(line)
-            print({task: m["auc"] for task, m in line["test"].items()}, flush=True)
+    for (name, seed), training in trainings.items():
+        digest = digests[name, seed]
+        if digest in done:
+            continue
+        found = trained(training, rows, directory)
+        line = {
+            "experiment": experiment.name,
+            "variant": name,
+            "new_tasks": [],
+            "seed": seed,
+            "digest": digest,
+            "model": "external",
+            "training": {"epochs": epochs, "learning_rate": best[name]["learning_rate"]},
+            "tuned": best[name] if len(trials) > 1 else None,
+            "trials": len(trials) if len(trials) > 1 else 0,
+            **measured(found, rows),
+        }
+        results.add(line)
+        print({task: m["auc"] for task, m in line["test"].items()}, flush=True)
 
 
 def tuned(

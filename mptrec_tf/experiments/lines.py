@@ -57,11 +57,16 @@ class Lines:
         given = {line["variant"] for line in kept}
         self.experiment = experiment
         self.variants = [name for name in names if name in given]
-        self._lines = {
-            (line["variant"], tuple(line["new_tasks"]), line["seed"]): line for line in kept
-        }
-        if len(self._lines) < len(kept):
-            raise ModelError(_twice(experiment, kept))
+        self._lines: dict[tuple[str, Come, int], Line] = {}
+        for line in kept:
+            variant, come, seed = key = line["variant"], tuple(line["new_tasks"]), line["seed"]
+            if key in self._lines:
+                after = f" after {' and '.join(come)}" if come else ""
+                raise ModelError(
+                    f"{experiment.name}.jsonl: {variant!r}{after} with seed {seed} is there twice, "
+                    "by different settings; delete the line that does not count"
+                )
+            self._lines[key] = line
         first = next((line for line in kept if not line["new_tasks"]), None)
         self.old_tasks: list[str] = [] if first is None else list(first["tasks"])
 
@@ -180,22 +185,6 @@ class Lines:
         if variant == reference:
             return None
         return difference(self.values(variant, come, value), self.values(reference, come, value))
-
-
-def _twice(experiment: Experiment, lines: Sequence[Line]) -> str:
-    """What is wrong where a result is there more than once."""
-    seen = set[tuple[str, Come, int]]()
-    for line in lines:
-        key = line["variant"], tuple(line["new_tasks"]), line["seed"]
-        if key in seen:
-            break
-        seen.add(key)
-    variant, come, seed = key
-    after = f" after {' and '.join(come)}" if come else ""
-    return (
-        f"{experiment.name}.jsonl: {variant!r}{after} with seed {seed} is there twice, by "
-        "different settings; delete the line that does not count"
-    )
 
 
 def seconds(line: Line) -> float | None:

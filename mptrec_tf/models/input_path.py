@@ -103,7 +103,7 @@ class InputPath(keras.layers.Layer):
         if self.embedding_dim and self.embedding is None:
             raise ModelError(
                 f"embedding_dim={self.embedding_dim}: the features must be known first; use "
-                "build_on(model), or embed(encoder) before build"
+                "build_on(model), or input_path.embed(encoder) before build"
             )
         self.standardization.build(x_shape)
         _, width = x_shape

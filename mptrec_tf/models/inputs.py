@@ -56,11 +56,12 @@ class InputLayers(keras.layers.Layer):
                 [f.encoding == "standardize" for f in numeric],
                 name="numeric",
             )
+        dims = {f.name: f.embedding_dim or embedding_dim for f in [*single, *multi]}
         if single or multi:
             self.embedding = embedding_of(
                 encoder,
                 [*single, *multi],
-                {f.name: f.embedding_dim or embedding_dim for f in [*single, *multi]},
+                dims,
                 l2=l2_embedding,
                 name="embedding",
                 dtype=self.dtype_policy,
@@ -69,14 +70,13 @@ class InputLayers(keras.layers.Layer):
             f.name: 1 if f.encoding == "standardize" else len(encoder.numeric_state[f.name]) - 1
             for f in numeric
         }
-        widths |= {f.name: f.embedding_dim or embedding_dim for f in [*single, *multi]}
-        stops = itertools.accumulate(widths.values())
+        widths |= dims
         self.input_columns = {
-            name: slice(stop - width, stop)
-            for (name, width), stop in zip(widths.items(), stops, strict=True)
+            name: slice(columns.start, columns.stop)
+            for name, columns in _side_by_side(widths).items()
         }
         self.input_dim = sum(widths.values())
-        self.num_ids = len(single) + sum(f.max_length for f in multi)
+        self.num_ids = sum(map(len, id_columns(encoder).values()))
 
     def build(self, input_shape: Any = None) -> None:
         if self.embedding is not None:
@@ -147,8 +147,13 @@ def id_columns(encoder: FeatureEncoder) -> dict[str, range]:
     """
     lengths = {f.name: 1 for f in encoder.categorical_features}
     lengths |= {f.name: f.max_length for f in encoder.multivalued_features}
-    stops = itertools.accumulate(lengths.values())
+    return _side_by_side(lengths)
+
+
+def _side_by_side(widths: Mapping[str, int]) -> dict[str, range]:
+    """The columns of each part, where parts of these widths are side by side."""
+    stops = itertools.accumulate(widths.values())
     return {
-        name: range(stop - length, stop)
-        for (name, length), stop in zip(lengths.items(), stops, strict=True)
+        name: range(stop - width, stop)
+        for (name, width), stop in zip(widths.items(), stops, strict=True)
     }

@@ -96,10 +96,8 @@ class MultiStep:
         @tf.function(autograph=False)
         def stack(batches: list[tf.experimental.Optional]) -> Any:
             values = [batch.get_value() for batch in batches]
-            if gather is None:
-                values = [_of_tasks(value, names) for value in values]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *values)
-            return stacked if gather is None else _of_tasks(gather(stacked), names)
+            return _of_tasks(stacked if gather is None else gather(stacked), names)
 
         self._stack, self._gather = stack, gather
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt
 from mptrec_tf.models.backbone import Representation
@@ -135,21 +134,9 @@ class PromptModule(TowerModule):
         self.tower.build((None, 1, width + self.input_projection))
 
     def build_on(self, model: "MPTRec") -> None:
-        self.embed(model.encoder)
-        self.build(model.representation_shape, tuple(model.prompts.prompts.shape))
-
-    def embed(self, encoder: FeatureEncoder) -> None:
-        """Makes the embeddings of the task's own, if it is to have any; `build_on` does so.
-
-        Args:
-            encoder: The model's encoder, which knows the features and their ids.
-
-        Raises:
-            ModelError: If a feature that is to be embedded is none of the categorical ones, or
-                there are none.
-        """
         if self.input_path is not None:
-            self.input_path.embed(encoder)
+            self.input_path.embed(model.encoder)
+        self.build(model.representation_shape, tuple(model.prompts.prompts.shape))
 
     def logits_on(
         self, model: "MPTRec", representation: Representation, training: bool = False

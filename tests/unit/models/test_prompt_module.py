@@ -52,7 +52,7 @@ def make(encoder=None, **settings):
     settings = {"temperature": 1.5, "tower_units": (7, 4), **settings}
     module = PromptModule(OUTPUTS, name="new", **settings)
     if encoder is not None:
-        module.embed(encoder)
+        module.input_path.embed(encoder)
     module.build(SHAPES, (TASKS, WIDTH))
     rng = np.random.default_rng(1)
     for weight in module.weights:
@@ -151,7 +151,7 @@ def test_output_equals_the_formulas_with_embeddings_of_its_own(inputs, encoder, 
 
 def test_embeddings_of_its_own_begin_as_zero(inputs, encoder):
     module = PromptModule(embedding_dim=4)
-    module.embed(encoder)
+    module.input_path.embed(encoder)
     module.build(SHAPES, (TASKS, WIDTH))
     embedded = module.input_path.embedding(inputs[0].ids)
     np.testing.assert_array_equal(embedded, np.zeros((ROWS, 4 * 4)))
@@ -237,7 +237,7 @@ def test_configuration_round_trip(inputs, encoder):
     assert {key: config[key] for key in settings} == settings
 
     copy = PromptModule.from_config(config)
-    copy.embed(encoder)
+    copy.input_path.embed(encoder)
     copy.build(SHAPES, (TASKS, WIDTH))
     copy.set_weights(module.get_weights())
     np.testing.assert_array_equal(copy(*inputs)[0], module(*inputs)[0])
@@ -266,13 +266,13 @@ def test_a_feature_that_cannot_be_embedded_is_named(encoder):
     module = PromptModule(embedding_dim=2, embedding_features=["city", "age", "colour"])
     message = r"\['age', 'colour'\] are none .* features \['city', 'item', 'kind', 'tags'\]"
     with pytest.raises(ModelError, match=message):
-        module.embed(encoder)
+        module.input_path.embed(encoder)
 
 
 def test_without_a_categorical_feature_there_is_nothing_to_embed():
     encoder = FeatureEncoder([NumericFeature("age")]).adapt({"age": [1, 2]})
     with pytest.raises(ModelError, match="embedding_dim=2: there is no categorical feature"):
-        PromptModule(embedding_dim=2).embed(encoder)
+        PromptModule(embedding_dim=2).input_path.embed(encoder)
 
 
 def test_embeddings_of_its_own_need_the_features():

@@ -27,7 +27,7 @@ def encoder():
 def make(encoder=None, **settings):
     module = PromptModule(**{"tower_units": (4, 3), "input_projection": 2, **settings})
     if encoder is not None:
-        module.embed(encoder)
+        module.input_path.embed(encoder)
     shapes = Representation((None, WIDTH), (None, HIDDEN), (None, SOURCES, HIDDEN), (None, IDS))
     module.build(shapes, (SOURCES, HIDDEN))
     rng = np.random.default_rng(3)
