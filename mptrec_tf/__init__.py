@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from mptrec_tf import balancing, data, layers, models, optimizers, training
+from mptrec_tf import balancing, cache, data, layers, models, optimizers, training
 from mptrec_tf.data import FeatureEncoder, make_dataset
 from mptrec_tf.errors import DataError, ModelError, MPTRecError, ServingError, SpecError
 from mptrec_tf.models import (
@@ -39,6 +39,7 @@ __all__ = [
     "SpecError",
     "Task",
     "balancing",
+    "cache",
     "data",
     "layers",
     "load_model",

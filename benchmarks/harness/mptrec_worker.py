@@ -33,8 +33,8 @@ def train(worker: Worker, stage: int, rows: int | None) -> None:
     import tensorflow as tf
 
     from harness import census
+    from mptrec_tf.cache import cache_rows
     from mptrec_tf.data.encoded import RowsInMemory
-    from mptrec_tf.training import cache_rows
 
     class Turns(keras.callbacks.Callback):
         """Waits before each epoch but the first one, and answers after it."""

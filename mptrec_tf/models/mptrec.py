@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from mptrec_tf.cache import cached_dataset
 from mptrec_tf.data.datasets import EXAMPLE_ID, require_rules
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
@@ -305,7 +306,7 @@ class MPTRec(GrowingModel):
         Args:
             inputs: A batch as `FeatureEncoder` gives it, or its `Representation`, which is given
                 back in the model's precision: so `fit` (in stage 2), `evaluate` and `predict` take
-                batches that were represented before, see `mptrec_tf.training.cache_rows`.
+                batches that were represented before, see `mptrec_tf.cache.cache_rows`.
             training: Whether dropout acts; never in stage 2. Defaults to `False`.
         """
         if isinstance(inputs, Representation):
@@ -384,7 +385,7 @@ class MPTRec(GrowingModel):
                 the same order. `x` and `validation_data` are datasets then; the rows of `x` are
                 shuffled anew in each epoch, unless `shuffle=False`, in the order of `x` where
                 `make_dataset` shuffles that. See
-                `mptrec_tf.training.cache_rows` for more. Defaults to `None`.
+                `mptrec_tf.cache.cache_rows` for more. Defaults to `None`.
             **kwargs: As in Keras.
 
         Raises:
@@ -393,8 +394,6 @@ class MPTRec(GrowingModel):
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         if cache is not None:
-            from mptrec_tf.training.cache import cached_dataset  # which builds on this module
-
             if self._tuned is None:
                 raise ModelError("cache= is for stage 2: stage 1 changes what would be cached")
             require_rules(x, [self._tuned])

@@ -3,7 +3,6 @@
 from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.training.assignment import PeriodicAssignment
-from mptrec_tf.training.cache import CachedRows, cache_rows
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 from mptrec_tf.training.fitting import StageData, Trained, optimizer_for
 from mptrec_tf.training.saved_embeddings import (
@@ -16,7 +15,6 @@ from mptrec_tf.training.warm_start import WarmStart, keep_bins, warm_start
 from mptrec_tf.training.workers import MultiWorkerStrategy
 
 __all__ = [
-    "CachedRows",
     "MultiWorkerStrategy",
     "PeriodicAssignment",
     "ResumableEarlyStopping",
@@ -25,7 +23,6 @@ __all__ = [
     "Trained",
     "TrainingProgress",
     "WarmStart",
-    "cache_rows",
     "embeddings_from_saved_model",
     "fingerprint",
     "keep_bins",

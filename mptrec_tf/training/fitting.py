@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import keras
 
+from mptrec_tf.cache import CachedRows, cache_rows, where_to_cache
 from mptrec_tf.config import Cache, TrainingConfig
 from mptrec_tf.data.encoded import EncodedRows
 from mptrec_tf.data.encoding import FeatureEncoder
@@ -20,7 +21,6 @@ from mptrec_tf.optimizers import LazyAdagrad, LazyAdam, SplitOptimizer
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.assignment import PeriodicAssignment
-from mptrec_tf.training.cache import CachedRows, cache_rows, where_to_cache
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 from mptrec_tf.training.warm_start import WarmStart
 from mptrec_tf.training.workers import chief_first, number_of_workers

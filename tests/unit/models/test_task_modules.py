@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from mptrec_tf import LoRAModule, ModelError, MPTRec, ProbeModule, PromptModule
+from mptrec_tf.cache import cache_rows
 from mptrec_tf.data.encoded import RowsInMemory
 from mptrec_tf.models import TaskModule
-from mptrec_tf.training import cache_rows
 
 STAGE1 = ("click", "like")
 MODULES = {

@@ -10,16 +10,15 @@ import pytest
 import tensorflow as tf
 
 from mptrec_tf import FeatureEncoder, ModelError, MPTRec, Task, load_model, make_dataset
+from mptrec_tf.cache import CachedRows, cache_rows, cached_dataset, files, representing, room
+from mptrec_tf.cache.representing import RepresentedRows
 from mptrec_tf.config import TrainingConfig
 from mptrec_tf.data import RowsInFiles, RowsInMemory, encode_rows
 from mptrec_tf.models.backbone import Backbone
 from mptrec_tf.spec import CategoricalFeature, NumericFeature
 from mptrec_tf.training import (
-    CachedRows,
     ResumableEarlyStopping,
     StageData,
-    cache,
-    cache_rows,
     fitting,
     pretrain,
     prompt_tune,
@@ -37,8 +36,9 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(cache, "BATCH", 16)
-    monkeypatch.setattr(cache, "BATCHES_OF_SHARD", 2)
+    monkeypatch.setattr(representing, "BATCH", 16)
+    monkeypatch.setattr(files, "BATCH", 16)
+    monkeypatch.setattr(files, "BATCHES_OF_SHARD", 2)
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +72,13 @@ def rows(frame, encoder):
 @pytest.fixture
 def computed(monkeypatch):
     """Counts the batches that are represented."""
-    seen, real = [], cache._representing
+    seen, real = [], RepresentedRows.represent
 
-    def counting(*args):
-        represent = real(*args)
+    def count(self, batch):
+        seen.append(len(batch[1]["buy"]))
+        return real(self, batch)
 
-        def count(batch):
-            seen.append(len(batch[1]["buy"]))
-            return represent(batch)
-
-        return count
-
-    monkeypatch.setattr(cache, "_representing", counting)
+    monkeypatch.setattr(RepresentedRows, "represent", count)
     return seen
 
 
@@ -173,20 +168,15 @@ def test_half_precision_survives_memory_and_files(make_model, rows, tmp_path):
 def test_a_kill_while_computing_costs_only_the_shard_under_way(
     batch, model, rows, computed, monkeypatch, tmp_path
 ):
-    real = cache._representing
+    real = RepresentedRows.represent
 
-    def dying(*args):
-        represent = real(*args)
-
-        def die(rows):
-            if len(computed) + 1 == batch:
-                raise Killed
-            return represent(rows)
-
-        return die
+    def die(self, rows):
+        if len(computed) + 1 == batch:
+            raise Killed
+        return real(self, rows)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(cache, "_representing", dying)
+        patch.setattr(RepresentedRows, "represent", die)
         cache_rows(model, rows, tmp_path)
     finished = (batch - 1) // 2
     assert len(list(tmp_path.glob("*.npy"))) == finished
@@ -359,14 +349,14 @@ def order_of(dataset):
 def test_what_is_cached_is_shuffled_anew_in_each_epoch_and_call(model, rows):
     orders = []
     for _ in range(2):
-        cached = cache.cached_dataset(model, rows.batches(40), "memory", "train", shuffle=True)
+        cached = cached_dataset(model, rows.batches(40), "memory", "train", shuffle=True)
         orders += [order_of(cached), order_of(cached)]
     keras.utils.set_random_seed(3)
     for _ in range(2):
         keras.utils.set_random_seed(3)
-        cached = cache.cached_dataset(model, rows.batches(40), "memory", "train", shuffle=True)
+        cached = cached_dataset(model, rows.batches(40), "memory", "train", shuffle=True)
         orders.append(order_of(cached))
-    kept = cache.cached_dataset(model, rows.batches(40), "memory", "train")
+    kept = cached_dataset(model, rows.batches(40), "memory", "train")
     assert order_of(kept) == order_of(rows.batches(40))
     assert len({tuple(order) for order in [*orders, order_of(kept)]}) == 6
     assert orders[-1] == orders[-2]
@@ -538,7 +528,7 @@ def test_auto_takes_a_quarter_of_the_memory_or_half_of_the_disk(
     model.add_task(NEW, tower_units=(3,))
     width = model.backbone.input_dim + 3 * 4 + 3  # x, three experts, an id, a label, its weight
     needed = 2 * ROWS * width * 4
-    monkeypatch.setattr(cache, "_memory", lambda: 4 * (needed + memory))
+    monkeypatch.setattr(room, "_memory", lambda: 4 * (needed + memory))
     free = types.SimpleNamespace(free=2 * (needed + disk))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     data = StageData(model.encoder, (NEW,), rows, rows)
@@ -581,9 +571,9 @@ def test_a_container_s_limit_counts_as_its_memory(monkeypatch, tmp_path):
     (tmp_path / "limit").write_text("123456\n")
     (tmp_path / "none").write_text("max\n")
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for files, expected in ((["none", "absent"], machine), (["none", "limit"], 123456)):
-        monkeypatch.setattr(cache, "MEMORY_LIMITS", [str(tmp_path / file) for file in files])
-        assert cache._memory() == expected
+    for limits, expected in ((["none", "absent"], machine), (["none", "limit"], 123456)):
+        monkeypatch.setattr(room, "MEMORY_LIMITS", [str(tmp_path / file) for file in limits])
+        assert room._memory() == expected
 
 
 def test_stage_1_is_never_cached(model, rows, tmp_path):
