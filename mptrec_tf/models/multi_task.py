@@ -318,8 +318,7 @@ class MultiTaskModel(keras.Model):
         """
         self._check_arrays(y)
         require_rules(x, [task.name for task in self.trained_tasks])
-        given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs).arguments
-        del given["self"]
+        given = _by_name(keras.Model.fit, self, x, y, *args, **kwargs)
         if given.get("class_weight") is not None:
             raise ModelError(
                 "class_weight is for models with one output; here a Task has example weights "
@@ -328,6 +327,10 @@ class MultiTaskModel(keras.Model):
         self._meet(given, "steps_per_epoch", "validation_steps")
         given["callbacks"] = self._with_progress(given.get("callbacks"), given.get("epochs", 1))
         given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
+        if isinstance(given.get("validation_data"), tuple | list):
+            arrays = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
+            self._check_arrays(arrays[1])
+            given["validation_data"] = (*arrays[:2], _whole_weights(*arrays[1:]))
         if isinstance(x, tf.data.Dataset):
             given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
         rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
@@ -371,11 +374,11 @@ class MultiTaskModel(keras.Model):
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
         self._check_arrays(y)
-        if kwargs.get("sample_weight") is not None:
-            kwargs["sample_weight"] = _whole_weights(y, kwargs["sample_weight"])
-        if "_use_cached_eval_dataset" not in kwargs:  # not within `fit`, which has seen to it
-            self._meet(_given(keras.Model.evaluate, self, x, y, *args, **kwargs), "steps")
-        return super().evaluate(x, y, *args, **kwargs)
+        given = _by_name(keras.Model.evaluate, self, x, y, *args, **kwargs)
+        given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
+        if "_use_cached_eval_dataset" not in given:  # not within `fit`, which has seen to it
+            self._meet(given, "steps")
+        return super().evaluate(**given)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What the tasks are predicted to be, by task; see `keras.Model.predict`.
@@ -384,8 +387,9 @@ class MultiTaskModel(keras.Model):
             ModelError: If `steps` is no multiple of the `steps_per_execution` that `compile` was
                 given.
         """
-        self._meet(_given(keras.Model.predict, self, x, *args, **kwargs), "steps")
-        return super().predict(x, *args, **kwargs)
+        given = _by_name(keras.Model.predict, self, x, *args, **kwargs)
+        self._meet(given, "steps")
+        return super().predict(**given)
 
     def _meet(self, given: Mapping[str, Any], *names: str) -> None:
         """Makes calls of so many steps that the numbers of steps that are asked for are met.
@@ -651,12 +655,11 @@ def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimize
     return lambda: kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
 
 
-def _given(function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """The arguments of a call by name; none where it is no valid one, as the call itself says."""
-    try:
-        return inspect.signature(function).bind(*args, **kwargs).arguments
-    except TypeError:
-        return {}
+def _by_name(method: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """The arguments of a method's call by name, without `self`."""
+    given = inspect.signature(method).bind(*args, **kwargs).arguments
+    del given["self"]
+    return given | given.pop("kwargs", {})
 
 
 def _as_list(callbacks: Any) -> list[Any]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mptrec_tf import ModelError
+from mptrec_tf import DataError, ModelError
 
 STAGE1 = ("click", "like")
 
@@ -54,7 +54,31 @@ def test_arrays_of_weights_may_be_of_some_tasks(model, batches, copy_of):
     both = learned(twin, make({"click": weights, "like": np.ones(96, np.float32)}))
     for left, right in zip(some, both, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
-    model.evaluate(x, y, sample_weight={"like": weights}, verbose=0)
+
+
+def test_validation_and_evaluation_take_weights_of_some_tasks(model, batches):
+    make, x, y, weights = batches
+    expected = model.evaluate(make({"click": weights, "like": np.ones(96, np.float32)}), verbose=0)
+    some = {"click": weights}
+    by_position = model.evaluate(x, y, 48, 0, some)
+    np.testing.assert_allclose(by_position, expected, rtol=1e-6)
+    by_name = model.evaluate(x, y, batch_size=48, verbose=0, sample_weight=some)
+    np.testing.assert_allclose(by_name, expected, rtol=1e-6)
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    found = model.fit(x, y, validation_data=(x, y, some), batch_size=48, verbose=0).history
+    names = model.metrics_names
+    np.testing.assert_allclose(
+        [found[f"val_{name}"][0] for name in names], expected, rtol=1e-6, err_msg=str(names)
+    )
+
+
+def test_wrong_labels_of_validation_are_told_before_an_epoch(model, batches):
+    _, x, y, _ = batches
+    epochs = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    with pytest.raises(DataError, match="a label of the binary task 'click' is 3"):
+        model.fit(x, y, validation_data=(x, y | {"click": y["click"] * 3}), callbacks=[watch])
+    assert epochs == []
 
 
 @pytest.mark.parametrize("jit_compile", [True, False])
