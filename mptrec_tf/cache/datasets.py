@@ -1,5 +1,6 @@
 """Cached representations in the place of a dataset's inputs."""
 
+import difflib
 import os
 import pathlib
 from collections.abc import Iterator
@@ -40,9 +41,14 @@ def cached_dataset(
         Batches as large as the first one of `dataset`.
 
     Raises:
-        ModelError: As `cache_rows`, or if the dataset is none, is endless or empty, or holds
-            representations already.
+        ModelError: As `cache_rows`, or if `cache` is a word that settings know, or like one,
+            or the dataset is none, is endless or empty, or holds representations already.
     """
+    word = isinstance(cache, str) and cache != "memory" and os.sep not in cache
+    if word and difflib.get_close_matches(str(cache), ("memory", "auto", "disk"), cutoff=0.8):
+        raise ModelError(
+            f"cache must be 'memory' or a directory, such as './{cache}'. Received: {cache!r}"
+        )
     endless = isinstance(dataset, tf.data.Dataset) and (
         int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
     )

@@ -10,8 +10,10 @@ import tensorflow as tf
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import RuleCounts, encode_labels, require_labels
 from mptrec_tf.data.readers import CHUNK_ROWS, Source, describe, read_chunks
+from mptrec_tf.data.unknown import UnknownValues
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.data_spec import check_labels_are_not_features
+from mptrec_tf.spec.given import given_tasks
 
 EXAMPLE_ID = "example_id"
 """Key of the row number among the inputs, for what is remembered about each row."""
@@ -74,12 +76,16 @@ def make_dataset(
     >>> y["click"].numpy()
     array([0., 1.], dtype=float32)
     """
-    tasks = tuple(tasks)
+    tasks = given_tasks(tasks)
     check_labels_are_not_features(encoder.features, tasks)
     if stream:
         if with_example_ids:
             raise ValueError("with_example_ids needs the rows in memory, not stream=True")
-        return _streamed(source, encoder, tasks, batch_size, shuffle, seed, shuffle_buffer, shard)
+        dataset = _streamed(
+            source, encoder, tasks, batch_size, shuffle, seed, shuffle_buffer, shard
+        )
+        dataset.encoder = encoder.copy()
+        return dataset
     rules = RuleCounts(tasks if shard[1] == 1 else ())
     arrays = _whole(_encode(source, encoder, tasks, shard, _label(progress), rules))
     if with_example_ids:
@@ -87,6 +93,7 @@ def make_dataset(
     dataset = dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
     where = describe(source)
     dataset.require_rules = lambda names: rules.require(names, where)
+    dataset.encoder = encoder.copy()
     return dataset
 
 
@@ -105,6 +112,18 @@ def require_rules(dataset: Any, names: Iterable[str]) -> None:
     """
     if hasattr(dataset, "require_rules"):
         dataset.require_rules(names)
+
+
+def encoder_of(dataset: Any) -> FeatureEncoder | None:
+    """What encoded the rows of a dataset, as it was then.
+
+    Args:
+        dataset: What a model is given.
+
+    Returns:
+        `None` of another kind of dataset, or after anything was done to a dataset.
+    """
+    return getattr(dataset, "encoder", None)
 
 
 def encode_rows(
@@ -133,7 +152,7 @@ def encode_rows(
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
     """
-    tasks = tuple(tasks)
+    tasks = given_tasks(tasks)
     rules = RuleCounts(tasks)
     arrays = _whole(_encode(source, encoder, tasks, shard, _label(progress), rules))
     if training:
@@ -418,8 +437,10 @@ def _encode(
 ) -> Iterator[Batch]:
     """Encoded chunks; at the end, an error if a task never had a label."""
     labelled = {task.name: 0 for task in tasks}
+    unknown = UnknownValues(encoder)
     for chunk in read_chunks(source, encoder.features, tasks, shard=shard, progress=progress):
         batch: Batch = (encoder.encode_chunk(chunk),)
+        unknown.update(batch[0])
         if tasks:
             labels, weights = encode_labels(tasks, chunk)
             rules.update(chunk, labels)
@@ -427,4 +448,5 @@ def _encode(
             for name, values in labels.items():
                 labelled[name] += int(np.count_nonzero(~np.isnan(values)))
         yield batch
+    unknown.warn(describe(source))
     require_labels(tasks, labelled, describe(source))

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import types
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -18,6 +19,7 @@ from mptrec_tf.data.readers import Chunk, Source, read_chunks
 from mptrec_tf.data.sketches import CategoryCounts, NumberCounts
 from mptrec_tf.errors import DataError, ModelError, SpecError
 from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, MultiValuedFeature, NumericFeature
+from mptrec_tf.spec.given import given_features
 from mptrec_tf.spec.parsing import dump, parse
 
 VOCABULARIES = "vocabularies.json"
@@ -74,7 +76,7 @@ class FeatureEncoder(keras.layers.Layer):
     ) -> None:
         kwargs = {"trainable": False, "autocast": False, **kwargs}
         super().__init__(**kwargs)
-        self.features = DataSpec(tuple(features)).features
+        self.features = DataSpec(given_features(features)).features
         self._numeric_state = {k: list(v) for k, v in (numeric_state or {}).items()}
         self._sizes = dict(vocabulary_sizes or {})
         # A mapping that Keras does not track: tracking goes through all entries of all lists.
@@ -186,6 +188,8 @@ class FeatureEncoder(keras.layers.Layer):
             if isinstance(f, CategoricalFeature) and f.name in sketches.categories
         }
         self._set_state(numeric_state, learned)
+        for name, vocabulary in learned.items():
+            _warn_of_decimals(name, vocabulary)
         return self
 
     def copy(self, adaptable: bool = True) -> "FeatureEncoder":
@@ -209,6 +213,49 @@ class FeatureEncoder(keras.layers.Layer):
         twin._vocabularies, twin._tables = self._vocabularies, dict(self._tables)
         twin._adaptable = adaptable
         return twin
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The keys of what the encoder gives."""
+        parts = {
+            "numeric": self.numeric_features,
+            "categorical": self.categorical_features,
+            "multivalued": self.multivalued_features,
+        }
+        return tuple(name for name, features in parts.items() if features)
+
+    def differences(self, other: "FeatureEncoder") -> list[str]:
+        """Names of the features that another encoder encodes otherwise; all, if in another order.
+
+        Encoders that were copied, or adapted to the same rows, have none.
+
+        Args:
+            other: The other encoder.
+
+        Example:
+
+        >>> oslo = FeatureEncoder([CategoricalFeature("city")]).adapt({"city": ["Oslo"]})
+        >>> rome = FeatureEncoder([CategoricalFeature("city")]).adapt({"city": ["Rome"]})
+        >>> oslo.differences(rome), oslo.differences(oslo.copy())
+        (['city'], [])
+        """
+        names = [feature.name for feature in self.features]
+        if names != [feature.name for feature in other.features]:
+            return names
+        return [
+            mine.name
+            for mine, theirs in zip(self.features, other.features, strict=True)
+            if mine != theirs or not self._agrees(other, mine.name)
+        ]
+
+    def _agrees(self, other: "FeatureEncoder", name: str) -> bool:
+        """Whether bins and ids of a feature are the same, as far as both know them."""
+        vocabularies = self._vocabularies.get(name), other._vocabularies.get(name)
+        return (
+            self._numeric_state.get(name) == other._numeric_state.get(name)
+            and self._sizes.get(name) == other._sizes.get(name)
+            and (None in vocabularies or vocabularies[0] == vocabularies[1])
+        )
 
     def to_json(self) -> str:
         """The encoding as text: equal texts mean equal encodings."""
@@ -480,6 +527,18 @@ def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> 
     ]
     if differences:
         raise SpecError(f"{where} was made from another spec: " + "; ".join(sorted(differences)))
+
+
+def _warn_of_decimals(name: str, vocabulary: Sequence[str]) -> None:
+    """Tells of whole numbers that a file spells as pandas does where some cells are empty."""
+    common = vocabulary[:1000]
+    if common and all(text.endswith(".0") and text[:-2].isdecimal() for text in common):
+        warnings.warn(
+            f"the categories of {name!r} are {common[0]!r} and others that end in '.0', as pandas "
+            f"writes whole numbers where cells are empty. A frame has {common[0][:-2]!r} for them, "
+            "which is another category: write the column as whole numbers, such as pandas' Int64",
+            stacklevel=3,
+        )
 
 
 def _is_numeric(feature: Feature) -> bool:

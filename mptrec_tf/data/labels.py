@@ -201,14 +201,14 @@ def _where(column: pa.ChunkedArray, counts: np.ndarray) -> pa.ChunkedArray:
 
 def _mask(task: Task, name: str, chunk: Chunk) -> np.ndarray:
     """In which rows the mask is 1."""
-    mask = as_floats(chunk.table[name], name, chunk.where)
+    mask = _numbers(task, name, chunk.table[name], chunk)
     _refuse(task, name, chunk, mask, ~np.isin(mask, (0, 1)) & ~np.isnan(mask), "0 or 1")
     return mask == 1
 
 
 def _weights(task: Task, name: str, chunk: Chunk, labelled: np.ndarray) -> np.ndarray:
     """What the rows weigh."""
-    weights = as_floats(chunk.table[name], name, chunk.where)
+    weights = _numbers(task, name, chunk.table[name], chunk)
     wrong = ~((weights >= 0) & (weights <= LARGEST))
     _refuse(task, name, chunk, weights, labelled & wrong, "a weight of 0 or more")
     # A right one stays also without a label: a funnel may know the label from an earlier step.
@@ -236,7 +236,7 @@ def _labels(task: Task, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:
                 f"of the task {task.name!r}: {list(task.classes)}"
             )
         return np.where(empty, np.nan, values)
-    numbers = as_floats(column, task.label, chunk.where)
+    numbers = _numbers(task, task.label, column, chunk)
     if task.above is not None:
         return np.where(np.isnan(numbers), np.nan, numbers > task.above)
     if task.kind == "binary":
@@ -245,6 +245,15 @@ def _labels(task: Task, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:
     else:
         _refuse(task, task.label, chunk, numbers, np.abs(numbers) > LARGEST, "a finite number")
     return numbers
+
+
+def _numbers(task: Task, name: str, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:
+    """A column that a task reads as numbers."""
+    try:
+        return as_floats(column, name, chunk.where)
+    except DataError as error:
+        hint = " (or give the task a rule, such as positive='yes')" if name == task.label else ""
+        raise DataError(f"{error}; the task {task.name!r} reads it{hint}") from error
 
 
 def _is_empty(texts: pa.Array) -> np.ndarray:

@@ -16,6 +16,7 @@ from mptrec_tf.evaluation.calibration import Reliability, reliability
 from mptrec_tf.evaluation.grouped import grouped_auc
 from mptrec_tf.models import MPTRec
 from mptrec_tf.spec import Task
+from mptrec_tf.spec.given import given_tasks
 
 ROUNDING = 1e-4
 """How far the float32 probabilities of many classes may sum up beside 1."""
@@ -109,7 +110,7 @@ class Scored(NamedTuple):
 def evaluate(
     model: MPTRec,
     source: Source,
-    tasks: Sequence[Task] | None = None,
+    tasks: Sequence[Task | str] | None = None,
     *,
     batch_size: int = 4096,
     group: str | None = None,
@@ -121,8 +122,9 @@ def evaluate(
     Args:
         model: The model.
         source: Rows with the features and labels: a frame, a dict of columns, or files.
-        tasks: The tasks to score; label, rule, mask and weight need not be those of the model's
-            task of that name. Defaults to `None`: the model's whose columns the data have.
+        tasks: The tasks to score, or their names; label, rule, mask and weight of a `Task` need not
+            be those of the model's task of that name. Defaults to `None`: the model's whose columns
+            the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
         group: Column, such as that of the user, within whose values the AUC of binary tasks is
             taken too, see `grouped_auc`. Defaults to `None`.
@@ -157,7 +159,7 @@ def evaluate(
 def score(
     model: MPTRec,
     source: Source,
-    tasks: Sequence[Task] | None = None,
+    tasks: Sequence[Task | str] | None = None,
     *,
     batch_size: int = 4096,
 ) -> dict[str, Scored]:
@@ -166,8 +168,9 @@ def score(
     Args:
         model: The model.
         source: Rows with the features and labels: a frame, a dict of columns, or files.
-        tasks: The tasks to score; label, rule, mask and weight need not be those of the model's
-            task of that name. Defaults to `None`: the model's whose columns the data have.
+        tasks: The tasks to score, or their names; label, rule, mask and weight of a `Task` need not
+            be those of the model's task of that name. Defaults to `None`: the model's whose columns
+            the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
 
     Returns:
@@ -177,7 +180,10 @@ def score(
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
         ModelError: If the model has no such task, or one of another kind or other classes.
     """
-    tasks = _tasks_in(source, model.tasks) if tasks is None else tuple(tasks)
+    if tasks is None:
+        tasks = _tasks_in(source, model.tasks)
+    else:
+        tasks = given_tasks([model.task(t) if isinstance(t, str) else t for t in tasks])
     for task in tasks:
         _require_same_outputs(task, model.task(task.name))
     names = [task.name for task in tasks]

@@ -14,6 +14,7 @@ from mptrec_tf.models.multi_task import MultiTaskModel, Outcome
 from mptrec_tf.models.objectives import prediction
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.data_spec import check_labels_are_not_features
+from mptrec_tf.spec.given import given_task
 from mptrec_tf.spec.parsing import dump, parse
 
 ModelT = TypeVar("ModelT", bound="GrowingModel")
@@ -159,6 +160,7 @@ class GrowingModel(MultiTaskModel):
 
     def _add(self, task: Task, make: Callable[[], keras.layers.Layer], optimizer: Any) -> None:
         """Freezes all that exists, adds a module for a new task, and compiles for it alone."""
+        given_task(task)
         if task.name in {known.name for known in self.tasks}:
             raise ModelError(f"the model already has a task {task.name!r}")
         check_labels_are_not_features(self.encoder.features, (task,))

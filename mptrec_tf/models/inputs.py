@@ -5,9 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
 from keras import ops
 
+from mptrec_tf.data.datasets import encoder_of
 from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import FeatureEmbedding, NumericEncoding
 from mptrec_tf.spec import CategoricalFeature, MultiValuedFeature
 
@@ -103,6 +108,35 @@ class InputLayers(keras.layers.Layer):
             )
             parts.append(embedded)
         return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+def check_inputs(x: Any, encoder: FeatureEncoder) -> None:
+    """Refuses inputs of a model that its encoder does not give.
+
+    Args:
+        x: What `fit`, `evaluate` or `predict` is given: a dataset, arrays, or something else.
+        encoder: The model's.
+
+    Raises:
+        ModelError: If they are raw rows, or known to be by another encoder.
+    """
+    theirs = encoder_of(x)
+    if theirs is not None and (other := theirs.differences(encoder)):
+        raise ModelError(
+            f"the rows were encoded by another encoder than the model's: it encodes {other} "
+            "otherwise. Give make_dataset or encode_rows the encoder of the model, model.encoder"
+        )
+    if isinstance(x, tf.data.Dataset):
+        x = x.element_spec
+        x = x[0] if type(x) is tuple else x
+    names = encoder.output_names
+    raw = isinstance(x, pd.DataFrame | np.ndarray | str)
+    if raw or (isinstance(x, Mapping) and not x.keys() >= set(names)):
+        found = f"a dict of {list(x)}" if isinstance(x, Mapping) else f"a {type(x).__name__}"
+        raise ModelError(
+            f"the model reads encoded rows, a dict of {list(names)}: such as make_dataset(rows, "
+            f"model.encoder, tasks) or model.encoder.encode(rows) gives. Received: {found}"
+        )
 
 
 def embedding_of(

@@ -22,6 +22,7 @@ from mptrec_tf.models.arguments import check_sizes, check_weights
 from mptrec_tf.models.backbone import Backbone, Representation
 from mptrec_tf.models.fingerprints import fingerprint
 from mptrec_tf.models.growing import GrowingModel
+from mptrec_tf.models.inputs import check_inputs
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.models.prompt_module import PromptModule
 from mptrec_tf.models.task_module import TaskModule, TowerModule
@@ -221,8 +222,9 @@ class MPTRec(GrowingModel):
             **settings: Arguments of `PromptModule`, where no module is given.
 
         Raises:
-            ModelError: If the model was not compiled or not trained, or has a task of that name.
-            SpecError: If the task's label column is a feature.
+            ModelError: If the model was not compiled or not trained, or has a task of that name, or
+                `module` is none.
+            SpecError: If the task is none, or its label column is a feature.
             TypeError: If both a module and settings are given.
 
         Example:
@@ -234,6 +236,11 @@ class MPTRec(GrowingModel):
         """
         if module is not None and settings:
             raise TypeError(f"give a module or its settings, not both. Received: {settings}")
+        if not isinstance(module, TaskModule | None):
+            raise ModelError(
+                "module must be one that is made, such as PromptModule() or ProbeModule(). "
+                f"Received: {module!r}"
+            )
 
         def make() -> TaskModule:
             if module is not None:
@@ -396,10 +403,12 @@ class MPTRec(GrowingModel):
         if cache is not None:
             if self._tuned is None:
                 raise ModelError("cache= is for stage 2: stage 1 changes what would be cached")
+            check_inputs(x, self.encoder)
             require_rules(x, [self._tuned])
             shuffle = bool(kwargs.pop("shuffle", True))
             x = cached_dataset(self, x, cache, "train", shuffle=shuffle)
             if (data := kwargs.get("validation_data")) is not None:
+                check_inputs(data, self.encoder)
                 kwargs["validation_data"] = cached_dataset(self, data, cache, "validation")
         return super().fit(x, y, *args, **kwargs)
 

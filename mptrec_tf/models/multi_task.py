@@ -18,10 +18,12 @@ from mptrec_tf.data.datasets import require_rules, rows_by_number
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_labels
 from mptrec_tf.errors import ModelError
+from mptrec_tf.models.inputs import check_inputs
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
 from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss, named
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
+from mptrec_tf.spec.given import given_tasks
 from mptrec_tf.spec.parsing import dump, parse
 
 MANY_STEPS = 32
@@ -80,12 +82,18 @@ class MultiTaskModel(keras.Model):
 
     def __init__(self, encoder: FeatureEncoder, tasks: Sequence[Task], **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
+        if not isinstance(encoder, FeatureEncoder):
+            raise ModelError(
+                "a model needs an encoder, FeatureEncoder(features).adapt(rows). "
+                f"Received: {type(encoder).__name__}"
+            )
         if not encoder.is_adapted:
             raise ModelError("the encoder has not learned its encoding yet; call adapt(data) first")
+        tasks = given_tasks(tasks)
         if not tasks:
             raise ModelError("a model needs at least one task")
         self.encoder = encoder.copy(adaptable=False)
-        spec = {"features": dump(encoder.features), "tasks": dump(tuple(tasks))}
+        spec = {"features": dump(encoder.features), "tasks": dump(tasks)}
         self._given_tasks = parse(DataSpec, spec, "the model").tasks
         self._metrics_of_tasks = TaskMetrics(list(self._given_tasks))
 
@@ -312,10 +320,11 @@ class MultiTaskModel(keras.Model):
             ModelError: If labels of a task that is trained are missing from `y` or have another
                 shape than (B,) or (B, 1), another worker was lost, or `steps_per_epoch` or
                 `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
-                given, there are example weights of tasks without labels, or `class_weight` is
-                given.
+                given, there are example weights of tasks without labels, `class_weight` is given,
+                or the rows are not encoded, or by another encoder than the model's.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
+        check_inputs(x, self.encoder)
         self._check_arrays(y)
         require_rules(x, [task.name for task in self.trained_tasks])
         given = _by_name(keras.Model.fit, self, x, y, *args, **kwargs)
@@ -327,10 +336,8 @@ class MultiTaskModel(keras.Model):
         self._meet(given, "steps_per_epoch", "validation_steps")
         given["callbacks"] = self._with_progress(given.get("callbacks"), given.get("epochs", 1))
         given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
-        if isinstance(given.get("validation_data"), tuple | list):
-            arrays = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
-            self._check_arrays(arrays[1])
-            given["validation_data"] = (*arrays[:2], _whole_weights(*arrays[1:]))
+        if (validation := given.get("validation_data")) is not None:
+            given["validation_data"] = self._checked(validation)
         if isinstance(x, tf.data.Dataset):
             given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
         rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
@@ -353,6 +360,16 @@ class MultiTaskModel(keras.Model):
             if rows is not None:
                 steps.read_with(None)  # which lets go of the rows
 
+    def _checked(self, validation: Any) -> Any:
+        """Validation data, with weights of all tasks where they are arrays with some of one."""
+        if not isinstance(validation, tuple | list):
+            check_inputs(validation, self.encoder)
+            return validation
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(validation)
+        check_inputs(x, self.encoder)
+        self._check_arrays(y)
+        return x, y, _whole_weights(y, weights)
+
     def _with_progress(self, callbacks: Any, epochs: int) -> Any:
         """The callbacks that `fit` is given, and one that tells the model how far it is."""
         progress = TrainingProgress()
@@ -369,10 +386,11 @@ class MultiTaskModel(keras.Model):
 
         Raises:
             ModelError: If `y` holds no labels of the model's tasks or some of another shape than
-                (B,) or (B, 1), or `steps` is no multiple of the `steps_per_execution` that
-                `compile` was given.
+                (B,) or (B, 1), `steps` is no multiple of the `steps_per_execution` that `compile`
+                was given, or the rows are not encoded, or by another encoder than the model's.
             DataError: If a label is not one that its task allows (checked where labels are arrays).
         """
+        check_inputs(x, self.encoder)
         self._check_arrays(y)
         given = _by_name(keras.Model.evaluate, self, x, y, *args, **kwargs)
         given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
@@ -385,8 +403,9 @@ class MultiTaskModel(keras.Model):
 
         Raises:
             ModelError: If `steps` is no multiple of the `steps_per_execution` that `compile` was
-                given.
+                given, or the rows are not encoded, or by another encoder than the model's.
         """
+        check_inputs(x, self.encoder)
         given = _by_name(keras.Model.predict, self, x, *args, **kwargs)
         self._meet(given, "steps")
         return super().predict(**given)
@@ -447,9 +466,11 @@ class MultiTaskModel(keras.Model):
 
     def make_train_function(self, force: bool = False) -> None:
         if force or self.train_function is None:
+            # A step that failed while it was traced would leave the optimizer half built.
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
             super().make_train_function(force)
             if can_run(self):
-                self.optimizer.build(self.trainable_variables)
                 self.train_function = MultiStep(self, self.train_function)
 
     def train_step(self, data: Any) -> dict[str, Any]:

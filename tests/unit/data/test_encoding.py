@@ -1,3 +1,5 @@
+import warnings
+
 import hypothesis
 import keras
 import numpy as np
@@ -16,8 +18,9 @@ from mptrec_tf import (
     MultiValuedFeature,
     NumericFeature,
     SpecError,
+    make_dataset,
 )
-from mptrec_tf.data import Chunk, check_same_features, readers
+from mptrec_tf.data import Chunk, check_same_features, encode_rows, readers
 
 TRAIN = {
     "age": [30.0, 10.0, 20.0, 20.0],
@@ -440,3 +443,28 @@ def test_the_features_of_encoder_and_spec_are_compared():
         "model and {'name': 'age', 'bins': 8, 'kind': 'numeric'} in the spec; "
         "'city' is only in the model; 'town' is only in the spec"
     )
+
+
+def test_whole_numbers_with_a_decimal_are_told():
+    with pytest.warns(UserWarning, match=r"categories of 'user' are '3\.0'.*A frame has '3'"):
+        FeatureEncoder([CategoricalFeature("user")]).adapt({"user": ["3.0", "3.0", "5.0", ""]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FeatureEncoder([CategoricalFeature("user")]).adapt({"user": ["3.0", "3.1", "3"]})
+        FeatureEncoder([CategoricalFeature("user")]).adapt({"user": [3.0, float("nan"), 5.0]})
+
+
+@pytest.mark.parametrize("call", [make_dataset, encode_rows], ids=["make_dataset", "encode_rows"])
+def test_a_column_without_a_known_value_is_told(call):
+    encoder = FeatureEncoder([CategoricalFeature("user"), CategoricalFeature("city")])
+    encoder.adapt({"user": ["a", "b"], "city": ["Rome", "Oslo"]})
+    rows = {"user": ["A"] * 100, "city": ["Rome"] + ["Bonn"] * 99}
+    with pytest.warns(
+        UserWarning, match=r"no value of column 'user' .*\['a', 'b'\]; all 100"
+    ) as told:
+        call(rows, encoder)
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call({"user": ["A"] * 99, "city": ["Rome"] * 99}, encoder)
+        call({"user": [""] * 200, "city": ["Rome"] * 200}, encoder)

@@ -214,3 +214,16 @@ def test_the_texts_of_a_column_of_many_take_bounded_memory(monkeypatch):
     assert len(counts.unmatched["t"]) <= 8
     with pytest.raises(DataError, match=r"the most frequent values are \['often', "):
         counts.require(["t"], "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"column 'cell' .* 'yes'; the task 't' reads it \(or give the task a rule"),
+        ({"mask": "words", "positive": "yes"}, r"column 'words' .* 'a'; the task 't' reads it$"),
+        ({"weight": "words", "positive": "yes"}, r"column 'words' .* 'a'; the task 't' reads it$"),
+    ],
+)
+def test_text_where_a_task_reads_numbers(settings, message):
+    with pytest.raises(DataError, match=message):
+        encode(Task("t", "cell", **settings), cell=["yes", "no"], words=["a", "b"])

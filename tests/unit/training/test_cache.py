@@ -576,6 +576,17 @@ def test_a_container_s_limit_counts_as_its_memory(monkeypatch, tmp_path):
         assert room._memory() == expected
 
 
+@pytest.mark.parametrize("word", ["auto", "disk", "memmory", "Memory"])
+def test_a_word_of_the_settings_is_no_directory(word, model, rows, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    model.add_task(NEW, tower_units=(3,))
+    with pytest.raises(ModelError, match=f"'memory' or a directory, such as './{word}'"):
+        model.fit(rows.batches(50), cache=word)
+    assert list(tmp_path.iterdir()) == []
+    model.fit(rows.batches(50), cache="here", verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_stage_1_is_never_cached(model, rows, tmp_path):
     data = StageData(model.encoder, (NEW,), rows, rows)
     assert with_cache(model, data, "memory", tmp_path) is data
