@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +73,33 @@ def check_labels(task: Task, labels: np.ndarray, where: str) -> None:
         raise DataError(
             f"{where}: a label of the {task.kind} task {task.name!r} is {known[wrong][0]:g}, "
             f"expected {allowed}, or NaN for no label"
+        )
+
+
+def check_example_weights(task: Task, weights: Any, labels: Any, where: str) -> None:
+    """Refuses example weights of labelled rows that are below 0, or not finite, or of other rows.
+
+    Args:
+        task: The task.
+        weights: Numbers (B,) or (B, 1).
+        labels: The task's labels likewise, NaN for no label.
+        where: What to call them.
+
+    Raises:
+        DataError: Names the task and the value.
+    """
+    weights, known = np.ravel(weights), ~np.isnan(np.ravel(labels))
+    if len(weights) != len(known):
+        raise DataError(
+            f"{where}: the task {task.name!r} has {len(weights):,} example weights for "
+            f"{len(known):,} labels"
+        )
+    known = np.asarray(weights, np.float32)[known]
+    wrong = ~((known >= 0) & (known <= LARGEST))
+    if wrong.any():
+        raise DataError(
+            f"{where}: an example weight of the task {task.name!r} is {known[wrong][0]:g}, "
+            "expected a number of 0 or more where a row has a label"
         )
 
 

@@ -1,5 +1,6 @@
 """Dropout that costs next to nothing under XLA on a CPU."""
 
+import zlib
 from typing import Any
 
 import keras
@@ -51,6 +52,21 @@ class HashedDropout(keras.layers.Dropout):
         bits = _hashed(tf.bitwise.bitwise_xor(_hashed(numbers + key), _hashed(key + calls)))
         kept = tf.reshape(bits >= tf.constant(int(self.rate * 2**32), tf.uint32), shape)
         return tf.where(kept, inputs / (1 - self.rate), tf.zeros([], inputs.dtype))
+
+
+def seed_of(seed: int | None, layer: str) -> int | None:
+    """A seed for one of a model's layers; with the same one, layers of a shape drop the same.
+
+    Args:
+        seed: The model's, or `None` for none.
+        layer: Name of the layer, which no other layer of the model has.
+
+    Example:
+
+    >>> seed_of(7, "experts") == seed_of(7, "towers"), seed_of(None, "towers")
+    (False, None)
+    """
+    return None if seed is None else zlib.crc32(f"{seed} {layer}".encode())
 
 
 def _hashed(words: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,8 @@ class RunningStandardization(keras.layers.Layer):
     distribution stays, such as the output of frozen layers.
 
     The statistics are those of all rows so far, up to ten million; from there on new rows weigh as
-    a part of ten million. The replicas of a strategy count together.
+    a part of ten million. Rows with a number that is not finite are left out. The replicas of a
+    strategy count together.
 
     Args:
         epsilon: Added to the variance. Defaults to 1e-3.
@@ -76,17 +77,19 @@ class RunningStandardization(keras.layers.Layer):
         return ops.cast(x, inputs.dtype)
 
     def _take_in(self, x: Any) -> None:
-        count, away = ops.cast(ops.shape(x)[0], "float32"), x - self.mean
+        # A row that overflows in half precision costs a step, and must not cost all later ones.
+        finite = ops.all(ops.isfinite(x), axis=-1, keepdims=True)
+        count, away = ops.sum(ops.cast(finite, "float32")), ops.where(finite, x - self.mean, 0.0)
         new, distances = over_replicas(tf.distribute.ReduceOp.SUM, [count, ops.sum(away, 0)])
         # Of the rows around their own mean, which may be far from that of the rows so far.
-        distance = distances / new
-        (squares,) = over_replicas(
-            tf.distribute.ReduceOp.SUM, [ops.sum(ops.square(away - distance), 0)]
-        )
+        distance = distances / ops.maximum(new, 1.0)
+        around = ops.where(finite, ops.square(away - distance), 0.0)
+        (squares,) = over_replicas(tf.distribute.ReduceOp.SUM, [ops.sum(around, 0)])
         rows = self.rows + new
-        share = new / rows
+        share = new / ops.maximum(rows, 1.0)
         between = ops.square(distance) * self.rows * share
-        self.variance.assign((self.variance * self.rows + squares + between) / rows)
+        variance = (self.variance * self.rows + squares + between) / ops.maximum(rows, 1.0)
+        self.variance.assign(ops.where(new > 0, variance, self.variance))
         self.mean.assign(self.mean + distance * share)
         self.rows.assign(ops.minimum(rows, MOST_ROWS))
 

@@ -17,6 +17,7 @@ from mptrec_tf.data.datasets import EXAMPLE_ID, require_rules
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, TaskPrompt, TowerBank, reversal_strength
+from mptrec_tf.layers.dropout import seed_of
 from mptrec_tf.models.adversary import Adversary, assign_lowest_loss
 from mptrec_tf.models.arguments import check_sizes, check_weights
 from mptrec_tf.models.backbone import Backbone, Representation
@@ -151,7 +152,7 @@ class MPTRec(GrowingModel):
             dropout=expert_dropout,
             l2_embedding=l2_embedding,
             l2=l2,
-            seed=seed,
+            seed=seed_of(seed, "backbone"),
             name="backbone",
             dtype=self.dtype_policy,
         )
@@ -165,7 +166,7 @@ class MPTRec(GrowingModel):
             activation,
             tower_dropout,
             kernel_regularizer=regularizer,
-            seed=seed,
+            seed=seed_of(seed, "towers"),
             name="towers",
             dtype=self.dtype_policy,
         )
@@ -427,7 +428,7 @@ class MPTRec(GrowingModel):
             features = ops.concatenate([features, shared], axis=0)
         outputs = self.towers(features, training=True)
         logits = {name: out[:rows] for name, out in zip(names, outputs, strict=True)}
-        outcome = self._outcome(y, weights, logits)
+        outcome = self._training_outcome(y, weights, logits)
         if self.generic_weight:
             generic = {name: out[rows:] for name, out in zip(names, outputs, strict=True)}
             parts = self._outcome(y, weights, generic).task_losses
@@ -445,7 +446,7 @@ class MPTRec(GrowingModel):
                 assignment=self._assignment(x, outcome.losses),
             )
             other = self.adversarial_weight * ops.cast(adversarial, "float32")
-            outcome = outcome._replace(other=other)
+            outcome = outcome._replace(other=outcome.other + other)
         return outcome
 
     def _require_progress(self) -> None:

@@ -16,7 +16,7 @@ from mptrec_tf import balancing as balancings
 from mptrec_tf.balancing import Balancing
 from mptrec_tf.data.datasets import require_rules, rows_by_number
 from mptrec_tf.data.encoding import FeatureEncoder
-from mptrec_tf.data.labels import check_labels
+from mptrec_tf.data.labels import check_example_weights, check_labels
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models.inputs import check_inputs
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
@@ -120,7 +120,7 @@ class MultiTaskModel(keras.Model):
         raise TypeError(f"{type(self).__name__} does not say what its logits are")
 
     def training_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
-        """What a training step minimizes, without penalties that layers add.
+        """What a training step minimizes, with the penalties that layers add.
 
         Args:
             x: A batch as `FeatureEncoder` gives it.
@@ -128,7 +128,7 @@ class MultiTaskModel(keras.Model):
             weights: Example weights by task, float (B,), of the tasks that have some.
         """
         names = [task.name for task in self.trained_tasks]
-        return self._outcome(y, weights, self.logits_of(x, names, training=True))
+        return self._training_outcome(y, weights, self.logits_of(x, names, training=True))
 
     def measured(self, y: Mapping[str, Any]) -> Mapping[str, Any]:
         """The labels that losses and metrics compare predictions with; a subclass may correct them.
@@ -322,7 +322,8 @@ class MultiTaskModel(keras.Model):
                 `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
                 given, there are example weights of tasks without labels, `class_weight` is given,
                 or the rows are not encoded, or by another encoder than the model's.
-            DataError: If a label is not one that its task allows (checked where labels are arrays).
+            DataError: If a label is not one that its task allows, or a labelled row has an example
+                weight that is none (checked where they are arrays).
         """
         check_inputs(x, self.encoder)
         self._check_arrays(y)
@@ -335,7 +336,7 @@ class MultiTaskModel(keras.Model):
             )
         self._meet(given, "steps_per_epoch", "validation_steps")
         given["callbacks"] = self._with_progress(given.get("callbacks"), given.get("epochs", 1))
-        given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
+        given["sample_weight"] = self._checked_weights(y, given.get("sample_weight"))
         if (validation := given.get("validation_data")) is not None:
             given["validation_data"] = self._checked(validation)
         if isinstance(x, tf.data.Dataset):
@@ -368,7 +369,7 @@ class MultiTaskModel(keras.Model):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(validation)
         check_inputs(x, self.encoder)
         self._check_arrays(y)
-        return x, y, _whole_weights(y, weights)
+        return x, y, self._checked_weights(y, weights)
 
     def _with_progress(self, callbacks: Any, epochs: int) -> Any:
         """The callbacks that `fit` is given, and one that tells the model how far it is."""
@@ -388,12 +389,12 @@ class MultiTaskModel(keras.Model):
             ModelError: If `y` holds no labels of the model's tasks or some of another shape than
                 (B,) or (B, 1), `steps` is no multiple of the `steps_per_execution` that `compile`
                 was given, or the rows are not encoded, or by another encoder than the model's.
-            DataError: If a label is not one that its task allows (checked where labels are arrays).
+            DataError: As `fit`.
         """
         check_inputs(x, self.encoder)
         self._check_arrays(y)
         given = _by_name(keras.Model.evaluate, self, x, y, *args, **kwargs)
-        given["sample_weight"] = _whole_weights(y, given.get("sample_weight"))
+        given["sample_weight"] = self._checked_weights(y, given.get("sample_weight"))
         if "_use_cached_eval_dataset" not in given:  # not within `fit`, which has seen to it
             self._meet(given, "steps")
         return super().evaluate(**given)
@@ -489,9 +490,6 @@ class MultiTaskModel(keras.Model):
         dropout = [(s, tf.convert_to_tensor(s)) for s in self._seeds_of_dropout()]
         with tf.GradientTape(persistent=balancing is not None) as tape:
             outcome = self.training_outcome(x, y, weights or {})
-            if self.losses:
-                penalties = sum(ops.cast(term, "float32") for term in self.losses)
-                outcome = outcome._replace(other=outcome.other + penalties)
             scaled = self.optimizer.scale_loss(outcome.loss / replicas)
         if balancing is None:
             gradients = tape.gradient(scaled, variables)
@@ -534,6 +532,8 @@ class MultiTaskModel(keras.Model):
             else part
             for what, part in zip(("labels", "example weights"), parts, strict=True)
         )
+        if isinstance(weights, Mapping):
+            weights = {n: ops.cast(w, "float32") for n, w in weights.items() if n in names}
         return x, y, weights
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -594,6 +594,17 @@ class MultiTaskModel(keras.Model):
             metrics.update(name, labels, out, losses[name], (weights or {}).get(name))
         return metrics.results(logits)
 
+    def _training_outcome(
+        self, y: Mapping[str, Any], weights: Mapping[str, Any], logits: dict[str, Any]
+    ) -> Outcome:
+        """The tasks' losses, and the penalties that layers add.
+
+        Penalties are read before the losses are taken, at which replicas wait for one another: they
+        run in threads of one process, which share what a layer has added.
+        """
+        penalties = sum((ops.cast(term, "float32") for term in self.losses), 0.0)
+        return self._outcome(y, weights, logits)._replace(other=penalties)
+
     def _outcome(
         self, y: Mapping[str, Any], weights: Mapping[str, Any], logits: dict[str, Any]
     ) -> Outcome:
@@ -624,6 +635,18 @@ class MultiTaskModel(keras.Model):
                 by_row(name, values)
                 check_labels(task, values, "y")
 
+    def _checked_weights(self, y: Any, weights: Any) -> Any:
+        """Example weights that are arrays: Keras takes those of all tasks or of none."""
+        if not isinstance(y, Mapping) or weights is None:
+            return weights
+        for name, values in (_by_task(y, weights) or {}).items():
+            by_row(name, np.asarray(values), "example weights")
+            check_example_weights(self.task(name), values, y[name], "sample_weight")
+        if not isinstance(weights, Mapping):
+            return weights
+        whole: dict[str, Any] = {n: np.ones(len(labels), np.float32) for n, labels in y.items()}
+        return whole | dict(weights)
+
     def _require_labels(self, y: Any) -> None:
         names = [task.name for task in self.trained_tasks]
         given = list(y) if isinstance(y, Mapping) else type(y).__name__
@@ -644,14 +667,6 @@ def _by_task(y: Mapping[str, Any], weights: Any) -> Mapping[str, Any] | None:
     if unknown := sorted(weights.keys() - y.keys()):
         raise ModelError(f"there are example weights of {unknown}, but labels of {sorted(y)} only")
     return weights
-
-
-def _whole_weights(y: Any, weights: Any) -> Any:
-    """Example weights that are given as arrays: Keras takes those of all tasks or of none."""
-    if not isinstance(y, Mapping) or not isinstance(weights, Mapping):
-        return weights
-    whole = {name: np.ones(len(labels), np.float32) for name, labels in y.items()}
-    return whole | dict(_by_task(y, weights) or {})
 
 
 def _metric(task: str, given: Any) -> keras.metrics.Metric:

@@ -82,7 +82,7 @@ def mean_loss(losses: Any, weights: Any = None) -> Any:
     known = ops.logical_not(ops.isnan(losses))
     losses = ops.where(known, losses, 0.0)
     if weights is not None:
-        losses *= weights
+        losses = ops.where(known, losses * weights, 0.0)
     count = ops.sum(ops.cast(known, "float32"))
     count = over_replicas(tf.distribute.ReduceOp.MEAN, count)
     return ops.sum(losses) / ops.where(count > 0, count, 1.0)
@@ -183,7 +183,7 @@ class TaskMetrics:
         known = ops.logical_not(ops.isnan(labels))
         weight = ops.cast(known, "float32")
         if weights is not None:
-            weight *= weights
+            weight = ops.where(known, weights, 0.0)
         labels = ops.where(known, labels, 0.0)
         self.losses[name].update_state(ops.where(known, losses, 0.0), weight)
         predicted = logits if task.kind == "multiclass" else logits[:, 0]

@@ -9,6 +9,7 @@ from keras import ops
 
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.layers import ExpertBank, Gate, TowerBank
+from mptrec_tf.layers.dropout import seed_of
 from mptrec_tf.models.arguments import check_sizes, check_weights
 from mptrec_tf.models.growing import GrowingModel
 from mptrec_tf.models.inputs import InputLayers
@@ -46,7 +47,7 @@ class LayerMaker:
             self.settings["activation"],
             self.settings["expert_dropout"],
             kernel_regularizer=self.regularizer,
-            seed=self.settings["seed"],
+            seed=self.seed(name),
             name=name,
             dtype=self.dtype,
         )
@@ -65,10 +66,14 @@ class LayerMaker:
             self.settings["activation"],
             self.settings["tower_dropout"],
             kernel_regularizer=self.regularizer,
-            seed=self.settings["seed"],
+            seed=self.seed(name),
             name=name,
             dtype=self.dtype,
         )
+
+    def seed(self, layer: str) -> int | None:
+        """The seed of the dropout in a layer of that name."""
+        return seed_of(self.settings["seed"], layer)
 
     @property
     def regularizer(self) -> keras.regularizers.Regularizer | None:

@@ -43,7 +43,7 @@ class MaskedNetwork(keras.layers.Layer):
         self.activation = keras.activations.get(make.settings["activation"])
         self.regularizer = make.regularizer
         self.dropout = HashedDropout(
-            make.settings["expert_dropout"], seed=make.settings["seed"], dtype=make.dtype
+            make.settings["expert_dropout"], seed=make.seed("network"), dtype=make.dtype
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -84,3 +84,24 @@ def test_it_is_compiled_and_restored_from_its_file(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].get_config()["epsilon"] == 0.01
     np.testing.assert_array_equal(loaded.predict(ROWS, verbose=0), model.predict(ROWS, verbose=0))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_left_out(wrong):
+    rows = ROWS.copy()
+    rows[4, 1] = wrong
+    expected, layer = trained(np.delete(ROWS, 4, axis=0)), trained(rows)
+    for name in ("mean", "variance", "rows"):
+        np.testing.assert_allclose(getattr(layer, name), getattr(expected, name), rtol=1e-5)
+
+
+def test_no_rows_change_nothing():
+    layer = trained(ROWS[:0])
+    values = [np.ravel(part) for part in (layer.mean, layer.variance, layer.rows)]
+    np.testing.assert_array_equal(np.concatenate(values), [0, 0, 0, 1, 1, 1, 0])
+    layer = trained(ROWS)
+    before = [np.array(weight) for weight in layer.weights]
+    layer(ROWS[:0], training=True)
+    layer(np.full((2, 3), np.nan, "float32"), training=True)
+    for weight, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)

@@ -72,6 +72,45 @@ def test_validation_and_evaluation_take_weights_of_some_tasks(model, batches):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, bool])
+def test_weights_are_numbers_of_any_type(dtype, model, batches, copy_of):
+    make, *_ = batches
+    weights = (np.arange(96) % 2).astype(dtype)
+    twin = copy_of(model, run_eagerly=False, jit_compile=False)
+    for left, right in zip(
+        learned(model, make({"click": weights})),
+        learned(twin, make({"click": weights.astype(np.float32)})),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("weight", [np.nan, -1.0, np.inf])
+def test_a_wrong_weight_counts_only_where_a_row_has_a_label(weight, model, batches, copy_of):
+    _, x, y, weights = batches
+    weights[:9] = weight
+    settings = {"batch_size": 48, "verbose": 0, "shuffle": False}
+    given = {"sample_weight": {"click": weights}, **settings}
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(
+            DataError, match=r"weight of the task 'click' is (nan|-1|inf), expected"
+        ):
+            call(x, y, **{k: v for k, v in given.items() if k != "shuffle"})
+    y["click"][:9] = np.nan
+    twin = copy_of(model, run_eagerly=False, jit_compile=False)
+    history = model.fit(x, y, **given).history
+    right = {"click": np.where(np.arange(96) < 9, 0.0, weights)}
+    expected = twin.fit(x, y, sample_weight=right, **settings).history
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-6, err_msg=name)
+
+
+def test_weights_of_other_rows_are_refused(model, batches):
+    _, x, y, weights = batches
+    with pytest.raises(DataError, match="'click' has 9 example weights for 96 labels"):
+        model.fit(x, y, sample_weight={"click": weights[:9]}, verbose=0)
+
+
 def test_wrong_labels_of_validation_are_told_before_an_epoch(model, batches):
     _, x, y, _ = batches
     epochs = []

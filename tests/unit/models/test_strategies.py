@@ -82,7 +82,9 @@ click, like, buy = (mpt.Task(name, name) for name in ("click", "like", "buy"))
 
 
 def make_model():
-    model = mpt.MPTRec(encoder, [click, like], expert_units=(6,), tower_units=(4,))
+    # Layers add penalties, which each replica has to take from its own threads.
+    settings = {"expert_units": (6,), "tower_units": (4,), "l2_embedding": 1.0}
+    model = mpt.MPTRec(encoder, [click, like], **settings)
     model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     return model
 
@@ -91,6 +93,13 @@ def train(model):
     x = encoder.encode(rows)
     data = mpt.make_dataset(rows, encoder, [click, like], batch_size=32)
     stage1 = model.fit(data, validation_data=data, epochs=2, verbose=0).history
+    with model.distribute_strategy.scope():
+        funnel = mpt.model_class("aitm")(
+            encoder, [click, like], expert_units=(6,), tower_units=(4,), calibrator_weight=50.0
+        )
+        funnel.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    funnel.fit(data, epochs=2, verbose=0)
+    stage1_weights = [weight.numpy().tolist() for weight in model.trainable_weights]
     before = model.predict(x, batch_size=32, verbose=0)
     # Made outside of the scope, so add_task has to enter it.
     model.add_task(buy, tower_units=(4,))
@@ -104,7 +113,10 @@ def train(model):
         "stage2": stage2,
         "same": [bool(np.array_equal(before[name], after[name])) for name in before],
         "frozen": model.fingerprint(frozen_only=True) == frozen,
-        "weights": [weight.numpy().tolist() for weight in model.trainable_weights],
+        "weights": [
+            *stage1_weights,
+            *(w.numpy().tolist() for m in (model, funnel) for w in m.trainable_weights),
+        ],
     }
 """
 
