@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from mptrec_cli.arguments import add_command, add_output
-from mptrec_cli.output import UsageError, note, print_table, require_writable
+from mptrec_cli.output import UsageError, note, print_table, require_not_read, require_writable
 from mptrec_cli.startup import start_tensorflow
 
 FORMATS = (".parquet", ".tfrecord", ".tfrecord.gz")
@@ -259,6 +259,7 @@ def convert(args: argparse.Namespace) -> None:
     """Converts files and prints how many rows were written."""
     require_writable(args.destination.parent)
     start_tensorflow()
+    require_not_read(args.destination, args.source)
     from mptrec_tf import data
 
     rows = data.convert(args.source, args.destination, progress=not args.quiet)

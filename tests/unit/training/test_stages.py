@@ -10,6 +10,7 @@ import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, Task, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
+from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam
 from mptrec_tf.training import (
     ResumableEarlyStopping,
@@ -142,6 +143,21 @@ def test_other_rows_in_the_same_directory_are_refused(make_config, sources, copi
     swapped = sources._replace(train=sources.validation)
     with pytest.raises(ModelError, match="another configuration"):
         pretrain(make_config(), swapped, copied, verbose=0)
+
+
+def test_a_model_with_other_added_tasks_is_not_replaced(stage1, copied, make_config, sources):
+    config = make_config()
+    prompt_tune(config, load_model(copied / "stage1.keras"), "buy", sources, copied, verbose=0)
+    before = (copied / "model.keras").read_bytes()
+    with pytest.raises(ModelError, match=r"model\.keras has the tasks \['buy'\]"):
+        prompt_tune(
+            config, load_model(copied / "stage1.keras"), "price", sources, copied, verbose=0
+        )
+    assert (copied / "model.keras").read_bytes() == before
+    assert not (copied / "stage2-price").exists()
+    prompt_tune(config, load_model(copied / "stage1.keras"), "buy", sources, copied, verbose=0)
+    prompt_tune(config, load_model(copied / "model.keras"), "price", sources, copied, verbose=0)
+    assert saved_tasks(copied / "model.keras") == ["click", "like", "buy", "price"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
