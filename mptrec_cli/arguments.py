@@ -64,7 +64,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=existing_file,
         required=True,
         metavar="M.keras",
-        help="model file, as train or add-task wrote it",
+        help="model file, as train, add-task or mptrec_tf.save_model wrote it",
     )
 
 

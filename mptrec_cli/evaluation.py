@@ -93,9 +93,10 @@ def evaluate(args: argparse.Namespace) -> None:
     from mptrec_cli.models import load_model_of
     from mptrec_tf.config import Config
     from mptrec_tf.evaluation import read_columns, score
+    from mptrec_tf.models import GrowingModel
 
     config = Config.from_yaml(args.config)
-    model = load_model_of(config, args.model)
+    model = load_model_of(config, args.model, GrowingModel)
     tasks = [model.task(name) for name in args.tasks] if args.tasks else None
     source = args.input
     if source is None:

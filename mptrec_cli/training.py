@@ -150,6 +150,7 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
     from mptrec_tf.config import Config
     from mptrec_tf.errors import ModelError
     from mptrec_tf.evaluation import evaluate
+    from mptrec_tf.models import MPTRec
     from mptrec_tf.training import prompt_tune
     from mptrec_tf.training.stages import MODEL_FILE, require_tasks_kept
     from mptrec_tf.training.workers import is_chief
@@ -157,7 +158,7 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
     config = Config.from_yaml(args.config)
     config.spec.task(args.task)
     with strategy.scope():
-        model = load_model_of(config, args.model)
+        model = load_model_of(config, args.model, MPTRec)
     old_tasks = [task.name for task in model.tasks]
     if args.task in old_tasks:
         raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
