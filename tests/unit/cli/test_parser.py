@@ -128,6 +128,11 @@ def test_version_is_that_of_the_library(capsys):
         (["train", "--output", "out"], "--config"),
         (["train", "--config", "absent.yaml", "--output", "out"], "absent.yaml"),
         (["train", "--config", __file__, "--output", "out", "--seed", "x"], "'x'"),
+        (["train", "--config", __file__, "--output", "out", "--seed=-1"], "0 to 4294967295"),
+        (
+            ["data", "prepare", "ali-ccp", "--output", "out", "--seed=-1"],
+            "got '-1'",
+        ),
         (["train", "--config", __file__, "--out", "out"], "--output"),
         (["add-task", "--config", __file__, "--model", "m.keras", "--task", "a"], "m.keras"),
         (["evaluate", "--config", __file__], "--model"),
