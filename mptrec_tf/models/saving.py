@@ -20,8 +20,13 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
     Args:
         model: The model.
         path: A name that ends in `.keras`.
+
+    Raises:
+        ModelError: If it does not.
     """
     path = pathlib.Path(path)
+    if path.suffix != ".keras":
+        raise ModelError(f"{path}: the name of a model file ends in .keras")
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
         model.save(partial)
