@@ -56,6 +56,22 @@ def test_it_predicts(model, capsys):
         np.testing.assert_allclose(found[task], expected[task], atol=1e-6)
 
 
+def test_it_is_shown(model, capsys):
+    assert mptrec_cli.main(["show", "mmoe.keras"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["task", "kind", "stage"],
+        ["click", "binary", "1"],
+        ["like", "binary", "1"],
+        [],
+        ["feature", "kind", "ids"],
+        ["age", "numeric", "-"],
+        ["city", "categorical", "4"],
+        [],
+        ["MMoE:", f"{model.count_params():,}", "parameters"],
+    ]
+
+
 def test_it_is_exported(model, capsys):
     arguments = ["--model", "mmoe.keras", "--base-path", "shop", "--quiet"]
     assert mptrec_cli.main(["serving", "export", *arguments]) == 0

@@ -19,6 +19,7 @@ COMMANDS = [
     ["tune"],
     ["evaluate"],
     ["predict"],
+    ["show"],
     ["serving", "export"],
     ["serving", "check"],
     ["serving", "config", "add-model"],
