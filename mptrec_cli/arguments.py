@@ -64,7 +64,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=existing_file,
         required=True,
         metavar="M.keras",
-        help="model file, as train or add-task wrote it",
+        help="model file, as train, add-task or mptrec_tf.save_model wrote it",
     )
 
 
@@ -83,7 +83,7 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     """Adds `--seed`."""
     parser.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         default=0,
         metavar="N",
         help="seed of weights, dropout and shuffle (default: %(default)s)",
@@ -130,6 +130,13 @@ def existing_file(text: str) -> pathlib.Path:
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"{text}: no such file")
     return path
+
+
+def seed(text: str) -> int:
+    """The type of an argument that is a seed, in the bounds of NumPy's."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be 0 to {2**32 - 1}, got {text!r}")
+    return int(text)
 
 
 def positive(text: str) -> int:

@@ -5,8 +5,8 @@ import pathlib
 import shlex
 from typing import Any
 
-from mptrec_cli.arguments import add_command, add_output
-from mptrec_cli.output import UsageError, note, print_table, require_writable
+from mptrec_cli.arguments import add_command, add_output, seed
+from mptrec_cli.output import UsageError, note, print_table, require_not_read, require_writable
 from mptrec_cli.startup import start_tensorflow
 
 FORMATS = (".parquet", ".tfrecord", ".tfrecord.gz")
@@ -128,7 +128,7 @@ def _add_prepare(subcommands: Any) -> None:
         help="format of the rows (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the split (default: %(default)s)"
+        "--seed", type=seed, default=0, metavar="N", help="seed of the split (default: %(default)s)"
     )
     parser.add_argument(
         "--max-bad-lines",
@@ -158,7 +158,7 @@ def _add_generate(subcommands: Any) -> None:
     parser.add_argument("--rows", type=int, required=True, metavar="N", help="number of rows")
     for name, kind, text in (
         ("test-rows", int, "rows of the test file, ali-ccp only (default: a tenth of --rows)"),
-        ("seed", int, "seed of everything (default: 0)"),
+        ("seed", seed, "seed of everything (default: 0)"),
         ("users", int, "different users (default: grows with the rows)"),
         ("items", int, "different items (default: grows with the rows)"),
         ("zipf", float, "exponent of the frequencies of users and items (default: 1.1)"),
@@ -259,6 +259,7 @@ def convert(args: argparse.Namespace) -> None:
     """Converts files and prints how many rows were written."""
     require_writable(args.destination.parent)
     start_tensorflow()
+    require_not_read(args.destination, args.source)
     from mptrec_tf import data
 
     rows = data.convert(args.source, args.destination, progress=not args.quiet)

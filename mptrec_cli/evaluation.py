@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mptrec_cli.arguments import add_command, add_config, add_model
-from mptrec_cli.output import UsageError, print_metrics, require_writable, write_json, write_text
+from mptrec_cli.output import (
+    UsageError,
+    print_metrics,
+    require_not_read,
+    require_writable,
+    write_json,
+    write_text,
+)
 from mptrec_cli.startup import start_tensorflow
 
 MOST = 50
@@ -86,14 +93,18 @@ def evaluate(args: argparse.Namespace) -> None:
     from mptrec_cli.models import load_model_of
     from mptrec_tf.config import Config
     from mptrec_tf.evaluation import read_columns, score
+    from mptrec_tf.models import GrowingModel
 
     config = Config.from_yaml(args.config)
-    model = load_model_of(config, args.model)
+    model = load_model_of(config, args.model, GrowingModel)
     tasks = [model.task(name) for name in args.tasks] if args.tasks else None
     source = args.input
     if source is None:
         sources = config.data.sources()
         source = sources.validation if sources.test is None else sources.test
+    for path in (args.json, args.reliability):
+        if path is not None:
+            require_not_read(path, args.config, args.model, source)
     slices = [names.split(",") for names in args.slices]
     wanted = [*itertools.chain(*slices), *([args.group] if args.group else [])]
     columns = read_columns(source, wanted) if wanted else {}

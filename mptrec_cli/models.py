@@ -12,21 +12,27 @@ from mptrec_tf.data import Chunk, check_same_features, has_labels, read_chunks
 from mptrec_tf.data.encoding import Encoded
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import SpecError
-from mptrec_tf.models import MPTRec, load_model
+from mptrec_tf.models import GrowingModel, load_model
+from mptrec_tf.models.growing import ModelT
 from mptrec_tf.spec import CategoricalFeature, Task
 from mptrec_tf.spec.parsing import dump
 
 BATCH_SIZE = 4096
 
 
-def load_model_of(config: Config, path: pathlib.Path) -> MPTRec:
+def load_model_of(config: Config, path: pathlib.Path, kind: type[ModelT]) -> ModelT:
     """Reads a model and checks that it was made from the features and tasks of a configuration.
 
+    Args:
+        config: The configuration.
+        path: The file.
+        kind: What the model must be; `GrowingModel` allows all.
+
     Raises:
-        ModelError: If the file is broken.
+        ModelError: If the file is broken, or holds another kind of model.
         SpecError: If a feature, or a task that both have, is defined differently.
     """
-    model = load_model(path)
+    model = load_model(path, kind)
     check_same_features(model.encoder, config.spec, str(path))
     for task in model.tasks:
         for ours in config.tasks:
@@ -38,13 +44,13 @@ def load_model_of(config: Config, path: pathlib.Path) -> MPTRec:
     return model
 
 
-def labelled_tasks(model: MPTRec, source: Source) -> list[Task]:
+def labelled_tasks(model: GrowingModel, source: Source) -> list[Task]:
     """The model's tasks that at least one row of a source has a label of."""
     return [task for task in model.tasks if has_labels(task, source)]
 
 
 def predict_chunks(
-    model: MPTRec,
+    model: GrowingModel,
     source: Source,
     tasks: Sequence[str],
     *,
@@ -80,7 +86,7 @@ def predict_chunks(
         yield chunk, {name: np.concatenate([part[name] for part in parts]) for name in tasks}
 
 
-def prediction_digests(model: MPTRec, source: Source, tasks: Sequence[str]) -> dict[str, str]:
+def prediction_digests(model: GrowingModel, source: Source, tasks: Sequence[str]) -> dict[str, str]:
     """A SHA-256 of each task's predictions: equal digests mean equal predictions, bit for bit."""
     digests = {name: hashlib.sha256() for name in tasks}
     for _, predictions in predict_chunks(model, source, tasks):

@@ -1,12 +1,18 @@
 """What commands print and write."""
 
+from __future__ import annotations
+
+import itertools
 import json
 import math
 import pathlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mptrec_tf.data.readers import Path
 
 Metrics = Mapping[str, Mapping[str, float]]
 """By task, by name of the metric."""
@@ -27,6 +33,24 @@ def require_writable(directory: pathlib.Path) -> None:
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise UsageError(f"{directory}: cannot be written to: {error.strerror}") from error
+
+
+def require_not_read(output: pathlib.Path, *sources: Path | Sequence[Path]) -> None:
+    """Refuses to write in the place of a file that is read.
+
+    Args:
+        output: The file that is to be written.
+        *sources: Files and glob patterns that are read.
+
+    Raises:
+        UsageError: If the output is one of them, by whatever name.
+        DataError: If a path or pattern names no file.
+    """
+    from mptrec_tf.data.readers import expand_paths
+
+    for file in itertools.chain.from_iterable(map(expand_paths, sources)):
+        if output.exists() and output.samefile(file):
+            raise UsageError(f"{output}: would overwrite the input {file}; write to another file")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -4,9 +4,19 @@ import argparse
 import importlib.metadata
 from typing import Any
 
-from mptrec_cli import bench, data, evaluation, pipeline, prediction, serving, training, tuning
+from mptrec_cli import (
+    bench,
+    data,
+    evaluation,
+    pipeline,
+    prediction,
+    serving,
+    showing,
+    training,
+    tuning,
+)
 
-GROUPS = (data, training, tuning, evaluation, prediction, serving, pipeline, bench)
+GROUPS = (data, training, tuning, evaluation, prediction, showing, serving, pipeline, bench)
 """Each adds its commands by `add_commands`, and imports what a command needs when it runs."""
 
 EPILOG = """\

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mptrec_cli.arguments import add_command, add_model
-from mptrec_cli.output import print_table, require_writable
+from mptrec_cli.output import print_table, require_not_read, require_writable
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mptrec_tf.data import Chunk
-    from mptrec_tf.models import MPTRec
+    from mptrec_tf.models import GrowingModel
 
 FORMATS = (".csv", ".csv.gz", ".parquet")
 
@@ -72,10 +72,11 @@ def predict(args: argparse.Namespace) -> None:
     """Writes the predictions and prints how many rows there are."""
     require_writable(args.output.parent)
     start_tensorflow()
+    require_not_read(args.output, args.input)
     from mptrec_cli.models import predict_chunks
-    from mptrec_tf.models import load_model
+    from mptrec_tf.models import GrowingModel, load_model
 
-    model = load_model(args.model)
+    model = load_model(args.model, GrowingModel)
     tasks = args.tasks or [task.name for task in model.tasks]
     header = _header(model, tasks, args.id_columns)
     rows = 0
@@ -92,7 +93,7 @@ def predict(args: argparse.Namespace) -> None:
     print_table(["rows", "file"], [[rows, args.output]])
 
 
-def _header(model: MPTRec, tasks: Sequence[str], id_columns: Sequence[str]) -> list[str]:
+def _header(model: GrowingModel, tasks: Sequence[str], id_columns: Sequence[str]) -> list[str]:
     """Names of the output's columns."""
     from mptrec_tf.errors import DataError
 

@@ -60,6 +60,9 @@ Written to DIR:
   stage2-TASK/         the state of the training after its last finished epoch, and with
                        `cache: disk` what the frozen part makes of each row
 
+A model.keras that is there is replaced, unless it has tasks that the new one would lack. A further
+task begins with the model that has those before it: --model DIR/model.keras.
+
 A run that was cut off goes on after its last finished epoch when the same command is given again.
 Where TF_CONFIG names several workers, the same command on each trains with all of them; DIR is on a
 disk that they share.
@@ -147,17 +150,19 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
     from mptrec_tf.config import Config
     from mptrec_tf.errors import ModelError
     from mptrec_tf.evaluation import evaluate
+    from mptrec_tf.models import MPTRec
     from mptrec_tf.training import prompt_tune
-    from mptrec_tf.training.stages import MODEL_FILE
+    from mptrec_tf.training.stages import MODEL_FILE, require_tasks_kept
     from mptrec_tf.training.workers import is_chief
 
     config = Config.from_yaml(args.config)
     config.spec.task(args.task)
     with strategy.scope():
-        model = load_model_of(config, args.model)
+        model = load_model_of(config, args.model, MPTRec)
     old_tasks = [task.name for task in model.tasks]
     if args.task in old_tasks:
         raise ModelError(f"{args.model}: the model already has a task {args.task!r}")
+    require_tasks_kept(model, args.task, args.output)
     sources = sources_of(config, args)
     labelled = labelled_tasks(model, sources.validation)
     quiet = args.quiet or not is_chief(strategy)

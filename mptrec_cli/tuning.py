@@ -112,6 +112,7 @@ def tune(args: argparse.Namespace) -> None:
 
 def _hypermodel(args: argparse.Namespace, config: Config, sources: Sources) -> StageHyperModel:
     from mptrec_cli.models import load_model_of
+    from mptrec_tf.models import MPTRec
     from mptrec_tf.training.stages import stage1_data, stage2_data
     from mptrec_tf.tuning import Stage1HyperModel, Stage2HyperModel
 
@@ -119,7 +120,7 @@ def _hypermodel(args: argparse.Namespace, config: Config, sources: Sources) -> S
     if args.stage == "stage1":
         data = stage1_data(config, sources, progress=progress)
         return Stage1HyperModel(config, data, args.seed)
-    model = load_model_of(config, args.model)
+    model = load_model_of(config, args.model, MPTRec)
     data = stage2_data(config, model, args.task, sources, progress=progress)
     return Stage2HyperModel(config, args.model, args.task, data, args.seed)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, cast
 
+import keras
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -16,10 +17,20 @@ from mptrec_tf.spec.features import Strings
 from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
 from mptrec_tf.spec.space import Parameter
 
+
+def _check_activation(name: str) -> str:
+    try:
+        keras.activations.get(name)
+    except ValueError as error:
+        raise ValueError("must be an activation of Keras, such as 'relu' or 'gelu'") from error
+    return name
+
+
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Units = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Activation = Annotated[str, AfterValidator(_check_activation)]
 Cache = Literal["auto", "memory", "disk"] | None
 Files = str | Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -126,7 +137,7 @@ class ModelConfig:
     embedding_dim: Positive = 8
     expert_units: Units = (256, 128)
     tower_units: Units = (64, 32)
-    activation: str = "relu"
+    activation: Activation = "relu"
     expert_dropout: Rate = 0.3
     tower_dropout: Rate = 0.1
     generic_weight: NotNegative = 0.2
@@ -217,7 +228,7 @@ def _check_space(settings: tuple[type, ...], space: dict[str, Parameter]) -> dic
             try:
                 owners[key](**{key: value})
             except ValidationError as error:
-                allowed = error.errors()[0]["msg"]
+                allowed = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"{key!r} cannot be {value!r}: {allowed}") from error
     return space
 

@@ -80,13 +80,13 @@ def export(args: argparse.Namespace) -> None:
     """Exports and prints the version's directory."""
     metrics = _metrics(args.metrics) if args.metrics is not None else None
     start_tensorflow()
-    from mptrec_tf.models import load_model
+    from mptrec_tf.models import GrowingModel, load_model
     from mptrec_tf.serving import Manifest, export
     from mptrec_tf.serving.exporting.versions import check_target
 
     check_target(args.base_path, args.version)
     directory = export(
-        load_model(args.model),
+        load_model(args.model, GrowingModel),
         args.base_path,
         args.version,
         name=args.name,

@@ -114,11 +114,15 @@ def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
     """The files that paths and glob patterns name, patterns in sorted order.
 
     Raises:
-        DataError: If a path or pattern names no file.
+        DataError: If a path or pattern names no file on this machine, or a directory.
     """
     files: list[pathlib.Path] = []
     for entry in [source] if isinstance(source, str | os.PathLike) else source:
+        if "://" in str(entry):
+            raise DataError(f"{entry}: addresses are not read, only files on this machine")
         path = pathlib.Path(entry)
+        if path.is_dir():
+            raise DataError(f"{path}: is a directory; give its files, such as {path}/*.parquet")
         found = [path] if path.is_file() else []
         if not found and any(mark in str(path) for mark in "*?["):
             directory = next(parent for parent in path.parents if parent.is_dir())
@@ -143,8 +147,7 @@ def _all_chunks(
         yield from _split(source.select(columns) if columns else source, "the data")
         return
     for path in expand_paths(source):
-        suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-        match suffix:
+        match "".join(path.suffixes[-2 if _is_compressed(path) else -1 :]).lower():
             case ".csv" | ".csv.gz":
                 yield from _read_csv(path, ",", columns, features)
             case ".tsv" | ".tsv.gz":
@@ -155,6 +158,10 @@ def _all_chunks(
                 yield from _read_tfrecord(path, columns, features, tasks)
             case _:
                 raise DataError(f"{path}: unknown format; the known ones are {FORMATS}")
+
+
+def _is_compressed(path: pathlib.Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _table_of_columns(columns: Mapping[str, Any]) -> pa.Table:
@@ -182,7 +189,7 @@ def _read_csv(
 ) -> Iterator[Chunk]:
     where = str(path)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if _is_compressed(path) else path.open("rb") as file:
             header = _csv_header(file.readline(), delimiter, where)
             require_columns(header, columns, where)
             # Text for all: a column is converted where it is used, with an error naming the cell.
@@ -264,7 +271,7 @@ def _batches_of_records(path: pathlib.Path, rows: int) -> Iterator[np.ndarray]:
     """The records of a TFRecord file, some at a time; an error where the file is not whole."""
     import tensorflow as tf
 
-    records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
+    records = tf.data.TFRecordDataset(str(path), "GZIP" if _is_compressed(path) else "")
     try:
         size, read = _uncompressed_size(path), 0
         if size == 0:
@@ -305,7 +312,7 @@ def _cells_of(serialized: bytes, where: str) -> Mapping[str, Any]:
 
 
 def _uncompressed_size(path: pathlib.Path) -> int:
-    if path.suffix != ".gz":
+    if not _is_compressed(path):
         return path.stat().st_size
     with gzip.open(path) as file:
         return file.seek(0, os.SEEK_END)

@@ -14,7 +14,7 @@ from mptrec_tf.errors import DataError, ModelError
 from mptrec_tf.evaluation.batches import encoded_batches, graph, read_columns
 from mptrec_tf.evaluation.calibration import Reliability, reliability
 from mptrec_tf.evaluation.grouped import grouped_auc
-from mptrec_tf.models import MPTRec
+from mptrec_tf.models import GrowingModel
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.given import given_tasks
 
@@ -108,7 +108,7 @@ class Scored(NamedTuple):
 
 
 def evaluate(
-    model: MPTRec,
+    model: GrowingModel,
     source: Source,
     tasks: Sequence[Task | str] | None = None,
     *,
@@ -157,7 +157,7 @@ def evaluate(
 
 
 def score(
-    model: MPTRec,
+    model: GrowingModel,
     source: Source,
     tasks: Sequence[Task | str] | None = None,
     *,

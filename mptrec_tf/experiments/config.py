@@ -12,6 +12,7 @@ from mptrec_tf.spec.features import Name, Strings
 from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
 
 Settings = dict[str, Any]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EXTERNAL = "external"
 
 
@@ -117,7 +118,7 @@ class Experiment:
     new_tasks: Strings = ()
     one_after_another: bool = False
     reference: str | None = None
-    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (0, 1, 2, 3, 4)
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = (0, 1, 2, 3, 4)
     epochs: Positive | None = None
     tuning: TunerConfig | None = None
     check: bool = False

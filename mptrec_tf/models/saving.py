@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import zipfile
-from typing import overload
+from typing import Any, overload
 
 import keras
 
@@ -20,8 +20,13 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
     Args:
         model: The model.
         path: A name that ends in `.keras`.
+
+    Raises:
+        ModelError: If it does not.
     """
     path = pathlib.Path(path)
+    if path.suffix != ".keras":
+        raise ModelError(f"{path}: the name of a model file ends in .keras")
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
         model.save(partial)
@@ -53,6 +58,29 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
         ModelError: If the file is missing, broken, or holds something else.
     """
     path = pathlib.Path(path)
+    _config_of(path, kind)
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: the model cannot be read: {error}") from error
+
+
+def saved_tasks(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the tasks of a model file, whose weights are not read.
+
+    Args:
+        path: A `.keras` file of any model of this library.
+
+    Raises:
+        ModelError: If the file is missing, broken, or holds something else.
+    """
+    config = _config_of(pathlib.Path(path), GrowingModel)["config"]
+    tasks = [*config["tasks"], *(entry["task"] for entry in config["added"])]
+    return [task["name"] for task in tasks]
+
+
+def _config_of(path: pathlib.Path, kind: type[GrowingModel]) -> dict[str, Any]:
+    """What a model file says of its model, which must be of that kind."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
@@ -60,12 +88,9 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not a .keras model file, or a broken one: {error}") from error
-    name = config.get("registered_name") if isinstance(config, dict) else None
-    found = keras.saving.get_registered_object(name)
+    config = config if isinstance(config, dict) else {}
+    found = keras.saving.get_registered_object(config.get("registered_name"))
     if not isinstance(found, type) or not issubclass(found, kind):
-        name = config.get("class_name") if isinstance(config, dict) else None
+        name = config.get("class_name")
         raise ModelError(f"{path}: holds the model {name!r}, expected {kind.__name__}")
-    try:
-        return keras.models.load_model(path, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: the model cannot be read: {error}") from error
+    return config

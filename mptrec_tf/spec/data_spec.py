@@ -10,10 +10,11 @@ from pydantic.dataclasses import dataclass
 
 from mptrec_tf.errors import SpecError
 from mptrec_tf.spec.features import Feature
-from mptrec_tf.spec.parsing import STRICT, dump, load_yaml, parse, to_yaml
+from mptrec_tf.spec.parsing import STRICT, dump, load_yaml, parse, raises_spec_errors, to_yaml
 from mptrec_tf.spec.tasks import Task
 
 
+@raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
 class DataSpec:
     """What a data set holds: the features that models read and the tasks that they predict.
@@ -23,7 +24,7 @@ class DataSpec:
         tasks: The tasks of every stage. A model takes those that it is given, see `with_tasks`.
 
     Raises:
-        ValueError: If there is no feature, if a name is given twice, or if a task's label column is
+        SpecError: If there is no feature, if a name is given twice, or if a task's label column is
             also a feature: a model that reads a label predicts nothing.
 
     Example:

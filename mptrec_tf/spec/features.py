@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from mptrec_tf.spec.parsing import STRICT
+from mptrec_tf.spec.parsing import STRICT, raises_spec_errors
 
 Name = Annotated[str, Field(min_length=1)]
 Strings = Annotated[tuple[str, ...], Field(strict=False)]
 
 
+@raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
 class NumericFeature:
     """A column of numbers.
@@ -37,6 +38,7 @@ class NumericFeature:
     kind: Literal["numeric"] = "numeric"
 
 
+@raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
 class CategoricalFeature:
     """A column with one category in each row. Whole numbers are read as their decimal text.
@@ -96,6 +98,7 @@ class CategoricalFeature:
         return self
 
 
+@raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
 class MultiValuedFeature(CategoricalFeature):
     """A column with several categories in each row: a list, or text with a separator.

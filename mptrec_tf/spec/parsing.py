@@ -1,6 +1,7 @@
 """From YAML to validated dataclasses; errors name the key, its value and what is allowed."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -22,6 +23,9 @@ MERGE = "tag:yaml.org,2002:merge"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 FLOAT = "tag:yaml.org,2002:float"
 EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+
+LONGEST = 100
+"""Characters of a value that an error shows."""
 
 T = TypeVar("T")
 
@@ -110,6 +114,35 @@ def parse(cls: type[T], value: Any, where: str) -> T:
         raise SpecError("\n".join(f"{where}: {problem}" for problem in problems)) from error
 
 
+def raises_spec_errors(cls: type[T]) -> type[T]:
+    """A pydantic dataclass that tells wrong arguments as a `SpecError`, as `parse` does."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def told(self: T, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except ValidationError as error:
+            given = dict(zip(names, args, strict=False)) | kwargs
+            lines = []
+            for problem in error.errors():
+                where = f"{cls.__name__}: " if problem["loc"] else ""
+                lines.append(where + _describe(_by_name(problem, names), given))
+            raise SpecError("\n".join(lines)) from error
+
+    cls.__init__ = told  # type: ignore[method-assign, assignment]
+    return cls
+
+
+def _by_name(problem: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """A pydantic problem whose path begins with an argument's name where it had its position."""
+    loc = problem["loc"]
+    if loc and loc[0] in range(len(names)):
+        loc = (names[loc[0]], *loc[1:])
+    return {**problem, "loc": loc}
+
+
 def dump(value: Any) -> Any:
     """The inverse of `parse`: plain data, without what is left at its default."""
     if dataclasses.is_dataclass(value):
@@ -152,6 +185,7 @@ def _describe(problem: Mapping[str, Any], value: Any) -> str:
         message = "no such key"
     elif problem["type"] == "missing":
         message = "this key is required"
-    elif not isinstance(problem["input"], Mapping | list):
-        message += f", got {problem['input']!r}"
+    elif isinstance(problem["input"], str | float | int | None):
+        got = repr(problem["input"])
+        message += f", got {got if len(got) <= LONGEST else got[:LONGEST] + '...'}"
     return f"{path}: {message}" if path else message

@@ -6,11 +6,12 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from mptrec_tf.spec.features import Name, Strings
-from mptrec_tf.spec.parsing import STRICT
+from mptrec_tf.spec.parsing import STRICT, raises_spec_errors
 
 Values = str | int | Annotated[tuple[str | int, ...], Field(strict=False)]
 
 
+@raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
 class Task:
     """One thing that is predicted.
@@ -36,7 +37,7 @@ class Task:
         loss_weight: Weight of this task's loss in the sum over tasks. Defaults to 1.
 
     Raises:
-        ValueError: If rules for another kind of task are given, or several rules at once.
+        SpecError: If rules for another kind of task are given, or several rules at once.
 
     Example:
 

@@ -98,7 +98,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             return
         if state["identity"] != self.identity:
             raise ModelError(
-                f"{self.directory} holds the training of another configuration or other rows; "
+                f"{self.directory} holds the training of another configuration or other rows "
+                f"(what differs: {', '.join(_differences(state['identity'], self.identity))}); "
                 "give another directory, or delete this one"
             )
         self.epochs, self.best_epoch = state["epochs"], state["best_epoch"]
@@ -187,6 +188,14 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         for file in self.directory.glob("epoch-*.weights.h5"):
             if file.name not in kept:
                 file.unlink()
+
+
+def _differences(before: Any, now: Any, path: str = "identity") -> list[str]:
+    """The keys, those of nested mappings after a dot, whose values differ."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [] if before == now else [path.removeprefix("identity.")]
+    parts = ((before.get(key), now.get(key), f"{path}.{key}") for key in before | now)
+    return [name for part in parts for name in _differences(*part)]
 
 
 def _generators(model: keras.Model) -> list[keras.Variable]:

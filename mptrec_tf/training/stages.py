@@ -15,6 +15,7 @@ from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ModelError
 from mptrec_tf.models import MPTRec, load_model, save_model
+from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import StageData, Trained, fit_stage, objective_of
@@ -115,11 +116,13 @@ def prompt_tune(
         The trained model and its history.
 
     Raises:
-        ModelError: If the model has that task already, or the directory holds another training.
+        ModelError: If the model has that task already, the directory holds another training, or its
+            `model.keras` has tasks that the new model would lack.
         SpecError: If there is no such task or metric, or the model was made from other features.
         DataError: If the data do not fit the spec.
     """
     directory = pathlib.Path(directory)
+    require_tasks_kept(model, task_name, directory)
     data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
     identity = stage2_identity(config, model, task_name)
     add_module(config, model, task_name, seed)
@@ -137,6 +140,30 @@ def prompt_tune(
     if is_chief(trained.model.distribute_strategy):
         save_model(trained.model, directory / MODEL_FILE)
     return trained
+
+
+def require_tasks_kept(model: MPTRec, task_name: str, directory: str | os.PathLike[str]) -> None:
+    """Refuses to write a model in the place of one with tasks that it would lack.
+
+    Args:
+        model: The model that is to get the task.
+        task_name: The new task.
+        directory: Where `model.keras` is to be written.
+
+    Raises:
+        ModelError: Names the file and the tasks.
+    """
+    file = pathlib.Path(directory) / MODEL_FILE
+    if not file.exists():
+        return
+    kept = [task_name, *(task.name for task in model.tasks)]
+    lost = [name for name in saved_tasks(file) if name not in kept]
+    if lost:
+        raise ModelError(
+            f"{file} has the tasks {lost}, which the new model would lack; to keep them, add "
+            f"{task_name!r} to that model (--model {file}), or write to another directory "
+            "(--output)"
+        )
 
 
 def stage1_data(

@@ -543,6 +543,28 @@ def test_adding_a_task_that_is_there_or_unknown(here, trained, capsys):
     assert_refused([*common, "--task", "share", "--output", "again"], ["no task 'share'"], capsys)
 
 
+def test_a_model_with_other_added_tasks_is_not_replaced(here, added, capsys):
+    before = (here / "run/model.keras").read_bytes()
+    add = ["add-task", "--config", "config.yaml", "--model", "run/stage1.keras", "--output", "run"]
+    offenders = ["run/model.keras has the tasks ['buy']", "--model run/model.keras"]
+    assert_refused([*add, "--task", "device"], offenders, capsys)
+    assert (here / "run/model.keras").read_bytes() == before
+    assert not (here / "run/stage2-device").exists()
+
+
+def test_the_input_is_not_overwritten(here, trained, capsys):
+    (here / "input").mkdir()
+    synthetic_rows(20, 8).to_csv("input/rows.csv", index=False)
+    before = (here / "input/rows.csv").read_bytes()
+    common = ["--model", "run/stage1.keras", "--input", "input/*.csv"]
+    for command, output in (
+        (["predict"], ["--output", "input/../input/rows.csv"]),
+        (["evaluate", "--config", "config.yaml"], ["--json", "input/rows.csv"]),
+    ):
+        assert_refused([*command, *common, *output], ["input/rows.csv: would overwrite"], capsys)
+    assert (here / "input/rows.csv").read_bytes() == before
+
+
 def test_a_model_of_another_specification(here, trained, capsys):
     features, tasks = copy.deepcopy(CONFIG), copy.deepcopy(CONFIG)
     features["features"] = features["features"][:3]

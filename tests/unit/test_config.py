@@ -47,9 +47,11 @@ def test_where_representations_are_kept(tmp_path, cache):
     ("changes", "message"),
     [
         ({"stage1": {"tasks": ["clik"]}}, "no task 'clik'"),
+        ({"stage1": {"tasks": ["click", "click"]}}, "'click' is given twice"),
         ({"stage1": {"tasks": []}}, "stage1.tasks"),
         ({"stage1": {"tasks": ["click"], "model": {"expert_dropout": 1.5}}}, "1.5"),
         ({"stage1": {"tasks": ["click"], "model": {"dropout": 0.5}}}, "no such key"),
+        ({"stage1": {"tasks": ["click"], "model": {"activation": "rleu"}}}, "got 'rleu'"),
         ({"stage1": {"tasks": ["click"], "training": {"epochs": "ten"}}}, "'ten'"),
         ({"stage1": {"tasks": ["click"], "model": {"adversarial": "gan"}}}, "'gan'"),
         ({"data": {"dataset": "census-income", "train": "x.csv"}}, "not both"),
@@ -95,6 +97,7 @@ def test_errors_name_the_key_and_the_value(tmp_path, changes, message):
         read(tmp_path, **changes)
     assert message in str(error.value)
     assert "config.yaml" in str(error.value)
+    assert "ArgsKwargs" not in str(error.value)
 
 
 def test_the_optimizer_of_the_tables(tmp_path):
@@ -117,6 +120,12 @@ def test_the_optimizer_of_the_tables_can_be_tuned(tmp_path):
     assert set(read(tmp_path, tuner={"stage1": space}).tuner.stage1) == set(space)
     wrong = {"embedding_optimizer": {"kind": "choice", "values": ["adam", "sgd"]}}
     with pytest.raises(SpecError, match="embedding_optimizer' cannot be 'sgd'"):
+        read(tmp_path, tuner={"stage1": wrong})
+
+
+def test_an_activation_to_be_tried_is_one(tmp_path):
+    wrong = {"activation": {"kind": "choice", "values": ["gelu", "rleu"]}}
+    with pytest.raises(SpecError, match="'activation' cannot be 'rleu': must be an activation"):
         read(tmp_path, tuner={"stage1": wrong})
 
 

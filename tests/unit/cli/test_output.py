@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from mptrec_cli.output import UsageError, print_metrics, print_table, require_writable, write_json
+import mptrec_cli
+from mptrec_cli.output import (
+    UsageError,
+    print_metrics,
+    print_table,
+    require_not_read,
+    require_writable,
+    write_json,
+)
 
 
 def test_a_table_is_aligned(capsys):
@@ -48,3 +56,30 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(UsageError, match="a: cannot be written to"):
         require_writable(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "--model", __file__, "--input", "rows.*", "--output"],
+        ["data", "convert", "rows.parquet"],
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("output", ["rows.parquet", "{here}/rows.parquet", "link.parquet"])
+def test_an_input_is_not_overwritten(command, output, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.parquet").write_text("rows")
+    (tmp_path / "link.parquet").symlink_to("rows.parquet")
+    output = output.format(here=tmp_path)
+    assert mptrec_cli.main([*command, output]) == 2
+    expected = f"mptrec: error: {output}: would overwrite the input rows.parquet"
+    assert capsys.readouterr().err.startswith(expected)
+    assert (tmp_path / "rows.parquet").read_text() == "rows"
+
+
+def test_a_file_beside_the_inputs_is_written_to(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x\n1\n")
+    require_not_read(tmp_path / "b.csv", str(tmp_path / "a.*"))
+    require_not_read(tmp_path / "c.csv", [tmp_path / "a.csv", tmp_path / "b.csv"])

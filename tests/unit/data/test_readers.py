@@ -83,6 +83,27 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     assert_holds_rows(read(tmp_path / name, FEATURES, TASKS))
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_ending_may_be_in_capitals(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    (tmp_path / name).rename(tmp_path / name.upper())
+    assert_holds_rows(read(tmp_path / name.upper(), FEATURES, TASKS))
+
+
+def test_a_directory_is_refused_with_a_pattern_to_give(tmp_path):
+    (tmp_path / "rows.parquet").mkdir()
+    write_parquet(tmp_path / "rows.parquet" / "part-0.parquet")
+    with pytest.raises(DataError, match=r"is a directory; give its files, such as \S+$") as caught:
+        read(tmp_path / "rows.parquet")
+    assert_holds_rows(read(str(caught.value).rsplit(maxsplit=1)[-1], FEATURES, TASKS))
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/rows.parquet", "https://host/rows.csv"])
+def test_an_address_is_refused(address):
+    with pytest.raises(DataError, match=f"^{address}: addresses are not read"):
+        read([address])
+
+
 @pytest.mark.parametrize("source", [ROWS, pd.DataFrame(ROWS), pa.table(ROWS)], ids=type)
 def test_memory_gives_the_same_rows_as_files(source):
     assert_holds_rows(read(source, FEATURES, TASKS))

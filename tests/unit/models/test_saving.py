@@ -301,6 +301,13 @@ def test_code_in_a_file_is_not_executed(folder, tmp_path):
         keras.models.load_model(plain)
 
 
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.bak"])
+def test_a_name_that_no_model_file_has_is_refused(models, tmp_path, name):
+    with pytest.raises(ModelError, match=rf"{name}: the name of a model file ends in \.keras"):
+        save_model(models["stage1"], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_appears_when_it_is_complete(models, tmp_path, monkeypatch):
     model, path = models["stage1"], tmp_path / "runs" / "model.keras"
     save_model(model, path)

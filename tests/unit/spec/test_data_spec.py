@@ -157,6 +157,22 @@ def test_what_does_not_fit_is_named_with_file_key_and_value(read, text, parts):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        FEATURE + "tasks: [{name: a, label: b}, {name: a, label: c}]",
+        "features: [{name: x, kind: numeric}, {name: x, kind: categorical}]",
+        FEATURE + "tasks: [{name: old, label: age, above: 60}]",
+        "features: " + "age" * 1000,
+        "age, click\n" * 1000,
+    ],
+)
+def test_a_message_is_short(read, tmp_path, text):
+    with pytest.raises(SpecError) as caught:
+        read(text)
+    assert len(str(caught.value).removeprefix(str(tmp_path))) < 200
+
+
 def test_all_problems_are_listed_at_once(read):
     with pytest.raises(SpecError) as caught:
         read("features: [{name: age, kind: numeric, bins: 0, bin: 3}, {name: '', kind: numeric}]")
@@ -226,5 +242,5 @@ def test_an_unknown_task_is_refused_with_those_there_are(get):
 
 
 def test_in_python_too_a_label_cannot_be_a_feature():
-    with pytest.raises(ValueError, match="its label column 'age' is also a feature"):
+    with pytest.raises(SpecError, match=r"^task 'old': its label column 'age' is also a feature"):
         DataSpec([NumericFeature("age")], [Task("old", label="age", above=60)])

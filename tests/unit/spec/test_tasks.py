@@ -1,7 +1,6 @@
-import pydantic
 import pytest
 
-from mptrec_tf import Task
+from mptrec_tf import SpecError, Task
 
 
 @pytest.mark.parametrize(
@@ -32,19 +31,19 @@ def test_rules_that_do_not_fit_the_kind_are_refused_with_the_task_name(arguments
         ({"loss_weight": -1.0}, "loss_weight", "-1.0"),
         ({"loss_weight": float("inf")}, "loss_weight", "inf"),
         ({"mask": ""}, "mask", "''"),
-        ({"masks": "seen"}, "masks", "seen"),
+        ({"masks": "seen"}, "masks", "no such key"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_its_name_and_value(arguments, key, value):
-    with pytest.raises(pydantic.ValidationError) as caught:
+    with pytest.raises(SpecError) as caught:
         Task("click", label="click", **arguments)
-    assert key in str(caught.value)
+    assert str(caught.value).startswith(f"Task: {key}")
     assert value in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "2nd", "a b", "a-b", "a/b", "_a", "été"])
 def test_a_task_name_is_an_identifier_since_metrics_and_signatures_are_named_after_it(name):
-    with pytest.raises(pydantic.ValidationError, match="name"):
+    with pytest.raises(SpecError, match=r"^Task: name: "):
         Task(name=name, label="click")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, Task, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
+from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam
 from mptrec_tf.training import (
     ResumableEarlyStopping,
@@ -128,8 +129,10 @@ def test_seeds_make_two_runs_equal_and_other_seeds_differ(make_config, sources, 
 
 
 def test_another_configuration_in_the_same_directory_is_refused(make_config, sources, copied):
-    with pytest.raises(ModelError, match="another configuration"):
-        pretrain(make_config({"expert_dropout": 0.5}), sources, copied, verbose=0)
+    config = make_config({"expert_dropout": 0.5}, {"epochs": 4})
+    named = r"another configuration .*: model.expert_dropout, training.epochs, seed\)"
+    with pytest.raises(ModelError, match=named):
+        pretrain(config, sources, copied, seed=1, verbose=0)
 
 
 def test_the_same_rows_elsewhere_are_the_same_training(stage1, copied, make_config, sources):
@@ -140,8 +143,23 @@ def test_the_same_rows_elsewhere_are_the_same_training(stage1, copied, make_conf
 
 def test_other_rows_in_the_same_directory_are_refused(make_config, sources, copied):
     swapped = sources._replace(train=sources.validation)
-    with pytest.raises(ModelError, match="another configuration"):
+    with pytest.raises(ModelError, match=r"other rows \(what differs: rows\)"):
         pretrain(make_config(), swapped, copied, verbose=0)
+
+
+def test_a_model_with_other_added_tasks_is_not_replaced(stage1, copied, make_config, sources):
+    config = make_config()
+    prompt_tune(config, load_model(copied / "stage1.keras"), "buy", sources, copied, verbose=0)
+    before = (copied / "model.keras").read_bytes()
+    with pytest.raises(ModelError, match=r"model\.keras has the tasks \['buy'\]"):
+        prompt_tune(
+            config, load_model(copied / "stage1.keras"), "price", sources, copied, verbose=0
+        )
+    assert (copied / "model.keras").read_bytes() == before
+    assert not (copied / "stage2-price").exists()
+    prompt_tune(config, load_model(copied / "stage1.keras"), "buy", sources, copied, verbose=0)
+    prompt_tune(config, load_model(copied / "model.keras"), "price", sources, copied, verbose=0)
+    assert saved_tasks(copied / "model.keras") == ["click", "like", "buy", "price"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,0 +1,85 @@
+"""What commands do with a model that is no `MPTRec`."""
+
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import mptrec_cli
+from mptrec_tf import CategoricalFeature, FeatureEncoder, NumericFeature, Task, save_model
+from mptrec_tf.evaluation import evaluate
+from mptrec_tf.models import MMoE
+from mptrec_tf.serving import Manifest
+
+CONFIG = {
+    "data": {"train": "rows.csv", "validation": "rows.csv"},
+    "features": [{"kind": "numeric", "name": "age"}, {"kind": "categorical", "name": "city"}],
+    "tasks": [{"name": name, "label": name} for name in ("click", "like", "buy")],
+    "stage1": {"tasks": ["click", "like"]},
+}
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """An `MMoE`, its file and rows, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"age": rng.integers(18, 80, 50), "city": rng.choice(["Lima", "Oslo"], 50)})
+    for task in ("click", "like", "buy"):
+        rows[task] = rng.integers(0, 2, 50)
+    rows.to_csv("rows.csv", index=False)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    encoder = FeatureEncoder([NumericFeature("age"), CategoricalFeature("city")]).adapt(rows)
+    tasks = [Task("click", "click"), Task("like", "like")]
+    model = MMoE(encoder, tasks, expert_units=(4,), tower_units=(3,))
+    save_model(model, "mmoe.keras")
+    return model
+
+
+def test_it_is_evaluated(model, capsys):
+    arguments = ["--config", "config.yaml", "--model", "mmoe.keras", "--json", "found.json"]
+    assert mptrec_cli.main(["evaluate", *arguments]) == 0
+    found = json.loads(pathlib.Path("found.json").read_text())["tasks"]
+    assert found == {n: pytest.approx(m) for n, m in evaluate(model, "rows.csv").items()}
+
+
+def test_it_predicts(model, capsys):
+    arguments = ["--model", "mmoe.keras", "--input", "rows.csv", "--output", "scores.parquet"]
+    assert mptrec_cli.main(["predict", *arguments, "--quiet"]) == 0
+    found = pd.read_parquet("scores.parquet")
+    expected = model.predict(model.encoder.encode("rows.csv"), verbose=0)
+    assert list(found) == ["click", "like"]
+    for task in found:
+        np.testing.assert_allclose(found[task], expected[task], atol=1e-6)
+
+
+def test_it_is_shown(model, capsys):
+    assert mptrec_cli.main(["show", "mmoe.keras"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["task", "kind", "stage"],
+        ["click", "binary", "1"],
+        ["like", "binary", "1"],
+        [],
+        ["feature", "kind", "ids"],
+        ["age", "numeric", "-"],
+        ["city", "categorical", "4"],
+        [],
+        ["MMoE:", f"{model.count_params():,}", "parameters"],
+    ]
+
+
+def test_it_is_exported(model, capsys):
+    arguments = ["--model", "mmoe.keras", "--base-path", "shop", "--quiet"]
+    assert mptrec_cli.main(["serving", "export", *arguments]) == 0
+    assert capsys.readouterr().out == "shop/1\n"
+    assert Manifest.read("shop/1").stage1_tasks == ["click", "like"]
+
+
+def test_no_task_is_added_to_it(model, capsys):
+    arguments = ["--config", "config.yaml", "--model", "mmoe.keras", "--task", "buy"]
+    assert mptrec_cli.main(["add-task", *arguments, "--output", "run"]) == 2
+    assert "mmoe.keras: holds the model 'MMoE', expected MPTRec" in capsys.readouterr().err
