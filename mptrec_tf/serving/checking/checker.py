@@ -17,11 +17,11 @@ from mptrec_tf.serving.checking.lint import lint
 from mptrec_tf.serving.layout import (
     CASES_FILE,
     INPUTS,
-    RESERVED,
     read_meta_graph,
     read_warmup,
     served_signatures,
 )
+from mptrec_tf.spec.tasks import SIGNATURES
 
 TOLERANCE = 1e-6
 """Largest difference to the Keras model's score, relative to the task's largest score above 1."""
@@ -171,7 +171,7 @@ def _scales(cases: Iterable[Case]) -> dict[str, float]:
 
 
 def _task(case: Case, alias: str) -> str:
-    return alias if case.signature in RESERVED else case.signature
+    return alias if case.signature in SIGNATURES else case.signature
 
 
 def _compare(case: Case, answer: dict[str, Any], scales: Mapping[str, float]) -> str | None:
