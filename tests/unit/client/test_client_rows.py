@@ -183,9 +183,41 @@ def test_a_multivalued_cell_is_a_list(cell, texts):
 
 
 @pytest.mark.parametrize("cell", ["a|b", 7, {"a"}, [["a"]], [2.5], np.array([[1]])], ids=repr)
-def test_text_is_not_split(cell):
-    with pytest.raises(RowError, match=r"row 0: column 'x' should hold lists .*text is not split"):
+def test_without_a_separator_text_is_refused_with_what_would_help(cell):
+    with pytest.raises(RowError) as caught:
         encode([cell], LIST)
+    assert str(caught.value) == (
+        "row 0: column 'x' should hold lists of categories, or text if the client is given "
+        f"separators={{'x': ...}}, but has {cell!r}"
+    )
+
+
+@given(st.lists(st.one_of(st.none(), st.text("ab, é", max_size=6)), min_size=1))
+@pytest.mark.parametrize("separator", [",", ", "])
+def test_text_is_split_as_in_training(separator, cells):
+    trained = as_lists(pa.array(cells, pa.string()), "x", separator, "").to_pylist()
+    split = encode_rows([{"x": cell} for cell in cells], {"x": LIST}, {"x": separator})["x"]
+    no_value = (None, [], [""])
+    assert [[] if texts in no_value else texts for texts in split] == [
+        [] if texts in no_value else texts for texts in trained
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [("a|b", ["a", "b"]), ("a", ["a"]), (b"a|b", ["a", "b"]), (7, ["7"]), (["a|b"], ["a|b"])],
+    ids=repr,
+)
+def test_with_a_separator_lists_and_whole_numbers_are_taken_too(cell, texts):
+    rows = [{"x": cell, "city": "a|b"}]
+    columns = encode_rows(rows, {"x": LIST, "city": TEXT}, {"x": "|"})
+    assert columns == {"x": [texts], "city": ["a|b"]}
+
+
+@pytest.mark.parametrize("cell", [{"a"}, 2.5, b"\xff"], ids=repr)
+def test_what_no_separator_makes_a_list_is_refused(cell):
+    with pytest.raises(RowError, match="'x' should hold lists of categories, or text, but has "):
+        encode_rows([{"x": cell}], {"x": LIST}, {"x": "|"})
 
 
 def test_lists_are_padded_to_the_longest():
