@@ -42,6 +42,14 @@ def cached_dataset(
     Raises:
         ModelError: As `cache_rows`, or if the dataset is none, is endless or empty, or holds
             representations already.
+
+    Example:
+
+    ```python
+    model.add_task(new)
+    train = make_dataset(rows, encoder, [new])
+    model.fit(cached_dataset(model, train, "runs/cache", "train", shuffle=True), epochs=5)
+    ```
     """
     endless = isinstance(dataset, tf.data.Dataset) and (
         int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY

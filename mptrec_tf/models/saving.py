@@ -20,6 +20,12 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
     Args:
         model: The model.
         path: A name that ends in `.keras`.
+
+    Example:
+
+    ```python
+    save_model(model, "runs/census/stage1.keras")
+    ```
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +57,13 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
 
     Raises:
         ModelError: If the file is missing, broken, or holds something else.
+
+    Example:
+
+    ```python
+    model = load_model("runs/census/stage1.keras")
+    baseline = load_model("runs/mmoe/stage1.keras", MMoE)
+    ```
     """
     path = pathlib.Path(path)
     if not path.is_file():

@@ -38,6 +38,13 @@ class Finding(NamedTuple):
     Attributes:
         what: What was checked.
         problem: What is wrong, `None` if nothing is.
+
+    Example:
+
+    ```python
+    for finding in check("serving/census/2"):
+        print(finding.what, finding.problem or "is right")
+    ```
     """
 
     what: str

@@ -156,6 +156,13 @@ def publish_version(
     Raises:
         ServingError: If the directory is not a complete export, the version is there already, or
             `base_path` is remote.
+
+    Example:
+
+    ```python
+    write_version(model, "candidate", name="census")
+    publish_version("candidate", "serving/census")  # serving/census/1
+    ```
     """
     base_path = check_target(base_path, None)
     manifest = Manifest.read(directory)

@@ -2,7 +2,6 @@
 
 import datetime
 import decimal
-import doctest
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mptrec_client.rows
 from mptrec_client import ClientError, RowError, TensorInfo
 from mptrec_client.rows import encode_rows, to_array
 from mptrec_tf import DataError
@@ -303,7 +301,3 @@ def test_an_input_of_another_kind_is_no_error_of_the_rows(info):
     with pytest.raises(ClientError, match="the model's input 'x' is DT_") as caught:
         encode([1], info)
     assert not isinstance(caught.value, RowError)
-
-
-def test_the_example_of_the_docstring():
-    assert doctest.testmod(mptrec_client.rows) == (0, 1)
