@@ -51,6 +51,9 @@ class Client:
             or gRPC `UNAVAILABLE`, or HTTP 502 and 503); nothing else is. Defaults to 4.
         batch_size: Rows that are sent in one request; more rows make more requests, one after the
             other. Defaults to 1024.
+        separators: By multi-valued column, what separates the values of a cell of text: the
+            feature's `separator`, which the server does not tell. Defaults to `None`: these cells
+            are lists.
         headers: Sent with each request as gRPC metadata or HTTP headers, such as
             `{"authorization": "Bearer ..."}`. Defaults to none.
         ca_certificate: With TLS, the PEM file of the authorities that the server's certificate may
@@ -82,6 +85,7 @@ class Client:
         timeout: float = 10.0,
         retries: int = 4,
         batch_size: int = 1024,
+        separators: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         ca_certificate: str | None = None,
         client_certificate: tuple[str, str] | None = None,
@@ -91,11 +95,14 @@ class Client:
             raise ClientError(f"give version or label, not both. Received: {version}, {label!r}")
         if batch_size < 1:
             raise ClientError(f"batch_size should be at least 1. Received: {batch_size}")
+        if separators and not all(separators.values()):
+            raise ClientError(f"a separator should not be empty. Received: {dict(separators)}")
         self._address = address
         self._model = ServedModel(model, version, label)
         self._timeout = timeout
         self._retries = retries
         self._batch_size = batch_size
+        self._separators = separators
         self._transport: Transport | None = connect(
             address,
             headers=dict(headers or {}),
@@ -112,7 +119,8 @@ class Client:
 
         Each row has every input column of the model; `None`, NaN, pandas' NA and `""` mean a
         missing cell. Cells are read as in training: a category may be a whole number, a number may
-        be text, a multi-valued cell is a list. Other columns, such as labels and ids, are not sent.
+        be text, a multi-valued cell is a list, or text with one of the client's `separators`. Other
+        columns, such as labels and ids, are not sent.
 
         With gRPC, asking for some of the tasks spares the server the others' towers
         (MultiInference). The rows then travel as `tf.Example`s, which take longer to build than
@@ -251,7 +259,7 @@ class Client:
                     f"{self._model} has no task {task!r}{did_you_mean(task, outputs)}; its tasks "
                     f"are {sorted(outputs)}"
                 )
-        columns = encode_rows(rows, known.columns.inputs)
+        columns = encode_rows(rows, known.columns.inputs, self._separators)
         if len(rows) == 0:
             return {task: outputs[task].empty() for task in wanted}
         some = wanted if set(wanted) < set(outputs) else None

@@ -2,6 +2,7 @@
 
 import decimal
 import difflib
+import functools
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +25,9 @@ PANDAS_MISSING = ("NAType", "NaTType")
 """Known by name, so that pandas need not be imported."""
 
 
-def encode_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> Columns:
+def encode_rows(
+    rows: Any, inputs: Mapping[str, TensorInfo], separators: Mapping[str, str] | None = None
+) -> Columns:
     """Makes columns of rows, with the rules by which training reads raw data.
 
     Every row has every input column. `None`, NaN, pandas' NA and the empty text are missing cells.
@@ -33,11 +36,13 @@ def encode_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> Columns:
     - A number may be text; it must be finite. A Boolean is 1 or 0.
     - A category is text or a whole number, which becomes its decimal text (a float as well: pandas
       makes floats of integers when cells are missing); `True` becomes `"1"`.
-    - A multi-valued cell is a list of categories.
+    - A multi-valued cell is a list of categories, or text if its column has a separator.
 
     Args:
         rows: A list of dicts by column, or a pandas frame.
         inputs: What the model takes.
+        separators: By multi-valued column, what separates the values of text. Defaults to `None`:
+            text is refused.
 
     Raises:
         RowError: Names the row, the column and the value that do not fit.
@@ -49,7 +54,11 @@ def encode_rows(rows: Any, inputs: Mapping[str, TensorInfo]) -> Columns:
     {'city': ['']}
     """
     cells = _cells(rows, list(inputs))
-    return {name: _encoder(name, info)(name, cells[name]) for name, info in inputs.items()}
+    separators = separators or {}
+    return {
+        name: _encoder(name, info, separators.get(name))(name, cells[name])
+        for name, info in inputs.items()
+    }
 
 
 def take(columns: Columns, start: int, stop: int) -> Columns:
@@ -121,14 +130,14 @@ def _refuse_missing(where: str, names: list[str], available: Iterable[Any]) -> N
         raise RowError(f"{where} has no column {', '.join(missing)}; it has {available}")
 
 
-def _encoder(name: str, info: TensorInfo) -> Callable[[str, Any], Any]:
+def _encoder(name: str, info: TensorInfo, separator: str | None) -> Callable[[str, Any], Any]:
     match info.dtype, info.shape:
         case "DT_FLOAT", (_,):
             return _numbers
         case "DT_STRING", (_,):
             return _texts
         case "DT_STRING", (_, _):
-            return _lists
+            return functools.partial(_lists, separator)
     raise ClientError(
         f"the model's input {name!r} is {info.dtype} with the shape {info.shape}; a column of "
         "numbers, texts or lists of texts was expected"
@@ -154,14 +163,11 @@ def _texts(name: str, cells: Any) -> list[str]:
     return _convert(name, cells, _text, "categories (text or whole numbers)")
 
 
-def _lists(name: str, cells: Any) -> list[list[str]]:
-    return _convert(
-        name,
-        cells,
-        _list,
-        "lists of categories (text is not split: what separates its values is known in training "
-        "alone)",
-    )
+def _lists(separator: str | None, name: str, cells: Any) -> list[list[str]]:
+    expected = "lists of categories, or text"
+    if separator is None:
+        expected += f" if the client is given separators={{{name!r}: ...}}"
+    return _convert(name, cells, functools.partial(_list, separator), expected)
 
 
 def _convert(name: str, cells: Any, convert: Callable[[Any], T], expected: str) -> list[T]:
@@ -207,12 +213,14 @@ def _text(cell: Any) -> str:
     raise TypeError
 
 
-def _list(cell: Any) -> list[str]:
+def _list(separator: str | None, cell: Any) -> list[str]:
     if isinstance(cell, list | tuple | np.ndarray):
         return [_text(value) for value in cell]
     if _is_missing(cell) or cell == "":
         return []
-    raise TypeError
+    if separator is None:
+        raise TypeError
+    return _text(cell).split(separator)
 
 
 def _is_missing(cell: Any) -> bool:

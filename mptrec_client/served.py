@@ -43,6 +43,11 @@ class VersionStatus:
         version: The version.
         state: `"START"`, `"LOADING"`, `"AVAILABLE"`, `"UNLOADING"` or `"END"`.
         error: Why it could not be loaded; empty if nothing went wrong.
+
+    Example:
+
+    >>> print(VersionStatus(2, "LOADING"))
+    version 2 LOADING
     """
 
     version: int
@@ -65,6 +70,11 @@ class TensorInfo:
     Args:
         dtype: Name of the type, such as `"DT_FLOAT"`.
         shape: Sizes, -1 where any size will do; `None` if not even the rank is known.
+
+    Example:
+
+    >>> TensorInfo("DT_FLOAT", (-1, 3)).empty().shape
+    (0, 3)
     """
 
     dtype: str
@@ -83,6 +93,12 @@ class Signature:
         method: `"tensorflow/serving/predict"`, `".../regress"` or `".../classify"`.
         inputs: The inputs by name.
         outputs: The outputs by name.
+
+    Example:
+
+    ```python
+    client.metadata().signatures["income"].method  # "tensorflow/serving/regress"
+    ```
     """
 
     method: str
@@ -97,6 +113,12 @@ class Metadata:
     Args:
         version: The version that answered.
         signatures: Its signatures by name.
+
+    Example:
+
+    ```python
+    sorted(client.metadata().columns.inputs)  # the columns that the model takes
+    ```
     """
 
     version: int

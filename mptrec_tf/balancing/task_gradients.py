@@ -52,6 +52,16 @@ class TaskGradients:
         scale: What gradients are multiplied by on their way, so that half precision can hold them.
         inverse_weights: `1 / w_k`, float32 (K,).
         places: What `places` gave for these weights.
+
+    Example:
+
+    >>> weight = keras.Variable([1.0, 2.0])
+    >>> with tf.GradientTape(persistent=True) as tape:
+    ...     losses = [ops.sum(weight), ops.sum(weight**2)]
+    >>> places = TaskGradients.places([weight])
+    >>> TaskGradients(tape, losses, [weight], 1.0, tf.ones(2), places).products().numpy()
+    array([[ 2.,  6.],
+           [ 6., 20.]], dtype=float32)
     """
 
     def __init__(

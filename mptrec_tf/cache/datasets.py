@@ -43,6 +43,14 @@ def cached_dataset(
     Raises:
         ModelError: As `cache_rows`, or if `cache` is a word that settings know, or like one,
             or the dataset is none, is endless or empty, or holds representations already.
+
+    Example:
+
+    ```python
+    model.add_task(new)
+    train = make_dataset(rows, encoder, [new])
+    model.fit(cached_dataset(model, train, "runs/cache", "train", shuffle=True), epochs=5)
+    ```
     """
     word = isinstance(cache, str) and cache != "memory" and os.sep not in cache
     if word and difflib.get_close_matches(str(cache), ("memory", "auto", "disk"), cutoff=0.8):

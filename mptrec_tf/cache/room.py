@@ -32,6 +32,12 @@ def where_to_cache(
     Returns:
         `"memory"` if they take at most a quarter of it, else `"disk"` if they take at most half of
         what is free there, else `None`.
+
+    Example:
+
+    ```python
+    where_to_cache(model, [train, validation], "runs/cache")  # "memory"
+    ```
     """
     represented = [RepresentedRows(model, rows, dtype) for rows in parts]
     needed = sum(rows.number * record_dtype(rows.structure).itemsize for rows in represented)

@@ -29,6 +29,14 @@ class CachedRows:
         backbone: The `representation_fingerprint` of the model.
         in_memory: Whether `gather` reads no files and takes numbers of any shape. Defaults to
             `False`.
+
+    Example:
+
+    ```python
+    rows = cache_rows(model, RowsInFiles("train.parquet", encoder, [new]), "runs/cache")
+    rows.check(model)
+    model.fit(rows.batches(512, shuffle=True), epochs=10)
+    ```
     """
 
     def __init__(

@@ -151,6 +151,14 @@ def encode_rows(
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+
+    Example:
+
+    >>> rows = {"age": [31, 45], "click": [0, 1]}
+    >>> encoder = FeatureEncoder([NumericFeature("age")]).adapt(rows)
+    >>> x, y = encode_rows(rows, encoder, [Task("click", "click")])
+    >>> y["click"]
+    array([0., 1.], dtype=float32)
     """
     tasks = given_tasks(tasks)
     rules = RuleCounts(tasks)
@@ -180,6 +188,12 @@ def dataset_of_arrays(
 
     Returns:
         A dataset with the structure of `arrays`.
+
+    Example:
+
+    >>> batches = dataset_of_arrays({"x": np.arange(5)}, batch_size=2)
+    >>> [batch["x"].numpy().tolist() for batch in batches]
+    [[0, 1], [2, 3], [4]]
     """
     tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
     return gathered_batches(

@@ -19,7 +19,15 @@ from mptrec_tf.spec import Task
 
 
 class EncodedRows(Protocol):
-    """Rows with a digest that tells them apart from others, cut into batches of any size."""
+    """Rows with a digest that tells them apart from others, cut into batches of any size.
+
+    Example:
+
+    ```python
+    def fit(model: MPTRec, rows: EncodedRows) -> None:  # RowsInMemory, RowsInFiles, CachedRows
+        model.fit(rows.batches(512, shuffle=True), epochs=10)
+    ```
+    """
 
     digest: str
 
@@ -83,6 +91,13 @@ class RowsInFiles:
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
+
+    Example:
+
+    ```python
+    rows = RowsInFiles("train-*.parquet", encoder, tasks, training=True)
+    model.fit(rows.batches(512, shuffle=True), epochs=10)
+    ```
     """
 
     def __init__(

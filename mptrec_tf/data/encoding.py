@@ -513,8 +513,21 @@ class EncodingSketches:
 def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> None:
     """Refuses a model whose features are not those of a spec.
 
+    Args:
+        encoder: The model's encoder.
+        spec: The spec.
+        where: What to call the model in an error, such as its file.
+
     Raises:
         SpecError: Lists the features that only one side has, or that both define differently.
+
+    Example:
+
+    >>> encoder = FeatureEncoder([NumericFeature("age")])
+    >>> check_same_features(encoder, DataSpec([NumericFeature("age")]), "model.keras")
+    >>> check_same_features(encoder, DataSpec([NumericFeature("price")]), "model.keras")
+    Traceback (most recent call last):
+    mptrec_tf.errors.SpecError: model.keras was made from another spec: 'age' is only in ...
     """
     theirs = {f.name: f for f in encoder.features}
     ours = {f.name: f for f in spec.features}

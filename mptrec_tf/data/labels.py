@@ -41,6 +41,13 @@ def encode_labels(
     Raises:
         DataError: If a mask, a label where the mask is 1, or a weight where there is a label is not
             one that the task allows; names the task, the column and the value.
+
+    Example:
+
+    >>> chunk = next(read_chunks({"stars": [5, 2, None]}))
+    >>> labels, weights = encode_labels([Task("like", "stars", above=3.0)], chunk)
+    >>> labels["like"]
+    array([ 1.,  0., nan], dtype=float32)
     """
     labels, weights = {}, {}
     for task in tasks:
@@ -133,6 +140,11 @@ def has_labels(task: Task, source: Source) -> bool:
 
     Raises:
         DataError: If a label is not one that the task allows.
+
+    Example:
+
+    >>> has_labels(Task("click", "click"), {"click": [None, 1]})
+    True
     """
     chunks = read_chunks(source, tasks=[task])
     try:

@@ -38,7 +38,18 @@ FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .tfrecord, .tfrecord.gz"
 
 
 class Chunk(NamedTuple):
-    """Some rows of raw data and what to call their source in an error."""
+    """Some rows of raw data.
+
+    Attributes:
+        table: The rows.
+        where: What to call their source in an error.
+
+    Example:
+
+    >>> chunk = next(read_chunks({"age": [31, 45]}))
+    >>> chunk.table["age"].to_pylist(), chunk.where
+    ([31, 45], 'the data')
+    """
 
     table: pa.Table
     where: str

@@ -17,6 +17,11 @@ class Reliability(NamedTuple):
         predicted: Mean prediction in each bin, float (bins,).
         observed: Fraction of positive labels in each bin, float (bins,).
         weights: Rows in each bin, or their weight, float (bins,).
+
+    Example:
+
+    >>> Reliability(np.array([0.25, 0.75]), np.array([0.0, 1.0]), np.array([10, 10])).error
+    0.25
     """
 
     predicted: np.ndarray

@@ -15,6 +15,11 @@ class GroupedAUC(NamedTuple):
         auc: The mean of the groups' AUC, weighted by their rows; NaN where no group has one.
         groups: How many groups it is of.
         left_out: How many groups have labels of one class only, and so no AUC.
+
+    Example:
+
+    >>> grouped_auc(np.array([0, 1, 1]), np.array([0.1, 0.9, 0.5]), np.array(["u", "u", "v"])).auc
+    1.0
     """
 
     auc: float

@@ -21,6 +21,13 @@ class WeightsInUse(NamedTuple):
             has the rest.
         prompts: By added task and stage 1 task, float32 (rows,): the attention that the added task
             pays to the stage 1 task's expert.
+
+    Example:
+
+    ```python
+    weights = weights_in_use(model, "validation.parquet")
+    weights.prompts["education"]["income"].mean()  # what education takes of the expert of income
+    ```
     """
 
     gates: dict[str, np.ndarray]

@@ -30,6 +30,12 @@ class Scored(NamedTuple):
         labels: float32 (rows,), NaN for no label.
         predictions: float32 (rows,) or (rows, classes), as `MPTRec.predict` gives them.
         weights: float32 (rows,), or `None` for equal weights.
+
+    Example:
+
+    >>> labels, predictions = np.float32([0, 1, np.nan]), np.float32([0.2, 0.7, 0.5])
+    >>> Scored(Task("click", "click"), labels, predictions).metrics()["auc"]
+    1.0
     """
 
     task: Task
@@ -179,6 +185,13 @@ def score(
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
         ModelError: If the model has no such task, or one of another kind or other classes.
+
+    Example:
+
+    ```python
+    scored = score(model, "test.parquet")["income"]
+    scored.predictions[scored.labels == 1].mean()
+    ```
     """
     if tasks is None:
         tasks = _tasks_in(source, model.tasks)

@@ -9,6 +9,13 @@ def results_table(results: Mapping[str, Any]) -> str:
 
     Args:
         results: What `two_stage_results` returned, of binary tasks, with test rows.
+
+    Example:
+
+    ```python
+    results = two_stage_results(config, sources, "runs/census", stage1, stage2, seed=0)
+    print(results_table(results))
+    ```
     """
     stage1, stage2, check = results["stage1"], results["stage2"], results["old_tasks"]
     lines = [

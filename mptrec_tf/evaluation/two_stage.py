@@ -52,6 +52,15 @@ def two_stage_results(
         (metrics of every task on every part, learning curves, parameters), `"old_tasks"` (the
         comparison), `"gate_weights"`, `"prompt_weights"`, `"seconds"`, `"rows"`, `"settings"`,
         `"versions"`, `"seed"`.
+
+    Example:
+
+    ```python
+    sources, path = config.data.sources(), "runs/census"
+    stage1 = pretrain(config, sources, path)
+    stage2 = prompt_tune(config, load_model(f"{path}/stage1.keras"), "education", sources, path)
+    two_stage_results(config, sources, path, stage1, stage2, seed=0)["stage2"]["test"]
+    ```
     """
     before = load_model(pathlib.Path(directory) / STAGE1_FILE)
     after = load_model(pathlib.Path(directory) / MODEL_FILE)

@@ -38,6 +38,11 @@ class Variant:
 
     Raises:
         ValueError: If a module is described where none is added, or anything of what is external.
+
+    Example:
+
+    >>> Variant("MMoE anew", "mmoe", settings={"num_experts": 4}, new_task="together").is_external
+    False
     """
 
     name: Name

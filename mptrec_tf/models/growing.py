@@ -39,6 +39,13 @@ class GrowingModel(MultiTaskModel):
     Raises:
         SpecError: If a task's label column is a feature, or a task name is given twice.
         ModelError: If the encoder is not adapted, or there is no task.
+
+    Example:
+
+    ```python
+    model = load_model("runs/census/model.keras", GrowingModel)  # whichever of them it is
+    [task.name for task in model.tasks if task not in model.stage1_tasks]  # ["education"]
+    ```
     """
 
     def __init__(

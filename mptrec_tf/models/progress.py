@@ -12,6 +12,13 @@ class TrainingProgress(keras.callbacks.Callback):
     after a training is resumed, and moves with every optimizer step within the epoch. Where the
     number of steps in an epoch is unknown at first (a stream), it moves within epochs from the
     second one on.
+
+    Example:
+
+    ```python
+    # Given by hand, it comes before callbacks that read what it keeps.
+    model.fit(train, epochs=10, callbacks=[TrainingProgress(), my_callback])
+    ```
     """
 
     def __init__(self) -> None:

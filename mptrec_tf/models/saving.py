@@ -23,6 +23,12 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ModelError: If it does not.
+
+    Example:
+
+    ```python
+    save_model(model, "runs/census/stage1.keras")
+    ```
     """
     path = pathlib.Path(path)
     if path.suffix != ".keras":
@@ -56,6 +62,13 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
 
     Raises:
         ModelError: If the file is missing, broken, or holds something else.
+
+    Example:
+
+    ```python
+    model = load_model("runs/census/stage1.keras")
+    baseline = load_model("runs/mmoe/stage1.keras", MMoE)
+    ```
     """
     path = pathlib.Path(path)
     _config_of(path, kind)

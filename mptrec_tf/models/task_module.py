@@ -27,6 +27,25 @@ class TaskModule(keras.layers.Layer):
         representation: A `Representation` from the frozen backbone.
 
     Output: a list with one float32 tensor (B, `num_outputs`), logits.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable("my_package")
+    ... class OnShared(TaskModule):
+    ...     def build(self, representation_shape):
+    ...         self.layer = keras.layers.Dense(self.num_outputs)
+    ...         self.layer.build(representation_shape.shared)
+    ...
+    ...     def call(self, representation, training=False):
+    ...         return [ops.cast(self.layer(representation.shared), "float32")]
+    >>> rows = {"age": [31, 45, 60], "click": [0, 1, 1], "buy": [0, 0, 1]}
+    >>> encoder = FeatureEncoder([NumericFeature("age")]).adapt(rows)
+    >>> model = MPTRec(encoder, [Task("click", "click")], expert_units=(4,), tower_units=(2,))
+    >>> model.compile("adam")
+    >>> history = model.fit(make_dataset(rows, encoder, model.tasks), verbose=0)
+    >>> model.add_task(Task("buy", "buy"), module=OnShared())
+    >>> sorted(model(encoder.encode(rows)))
+    ['buy', 'click']
     """
 
     def __init__(self, num_outputs: int = 1, **kwargs: Any) -> None:
@@ -69,6 +88,12 @@ class TowerModule(TaskModule):
         l2: L2 penalty on the kernels. Defaults to 0.
         seed: Seed of the dropout. Defaults to `None`.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Example:
+
+    ```python
+    model.add_task(new, module=ProbeModule(tower_units=(8,), dropout=0.1))  # one of these
+    ```
     """
 
     def __init__(

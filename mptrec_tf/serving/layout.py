@@ -8,13 +8,9 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from mptrec_tf.errors import ServingError
+from mptrec_tf.spec.tasks import SIGNATURES
 
-SERVING_DEFAULT = "serving_default"
-COLUMNS = "columns"
-ENCODED = "encoded"
-HEADS = "heads"
-RESERVED = (SERVING_DEFAULT, COLUMNS, ENCODED, HEADS)
-"""Signatures of every exported model; each other one is named after its task."""
+SERVING_DEFAULT, COLUMNS, ENCODED, HEADS = SIGNATURES
 
 EXAMPLES, INPUTS = "examples", "inputs"
 """The one input of `serving_default`, and of the task signatures."""

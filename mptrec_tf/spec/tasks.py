@@ -10,6 +10,12 @@ from mptrec_tf.spec.parsing import STRICT, raises_spec_errors
 
 Values = str | int | Annotated[tuple[str | int, ...], Field(strict=False)]
 
+SIGNATURES = ("serving_default", "columns", "encoded", "heads")
+"""Signatures of every exported model; each other one is named after its task."""
+
+SHARED_METRICS = {"mean": "mean_auc", "val": "val_loss"}
+"""Metrics of all tasks together, by the task name that would give a task's own the same name."""
+
 
 @raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
@@ -20,7 +26,10 @@ class Task:
     nor its metrics.
 
     Args:
-        name: Task name, the key of its predictions and the prefix of its metrics.
+        name: Task name, the key of its predictions, the prefix of its metrics, the signature that
+            serves it: a letter, then letters, digits and `_`. Reserved are `serving_default`,
+            `columns`, `encoded` and `heads`, signatures of every exported model, and `mean` and
+            `val`, whose metrics would be named as those of all tasks, `mean_auc` and `val_loss`.
         label: Column that holds the label. No task's label column may be a feature.
         kind: `"binary"` (default), `"multiclass"` or `"regression"`.
         positive: For a binary task, the value or values that mean 1; all others mean 0. One of them
@@ -37,7 +46,8 @@ class Task:
         loss_weight: Weight of this task's loss in the sum over tasks. Defaults to 1.
 
     Raises:
-        SpecError: If rules for another kind of task are given, or several rules at once.
+        SpecError: If the name is reserved or not of that form, rules for another kind of task are
+            given, or several rules at once.
 
     Example:
 
@@ -55,6 +65,20 @@ class Task:
     mask: Name | None = None
     weight: Name | None = None
     loss_weight: Annotated[float, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_name(self) -> "Task":
+        if self.name in SIGNATURES:
+            raise ValueError(
+                f"task {self.name!r}: every exported model has a signature of this name; give the "
+                "task another one"
+            )
+        if self.name in SHARED_METRICS:
+            raise ValueError(
+                f"task {self.name!r}: a metric of it would be named {SHARED_METRICS[self.name]!r}, "
+                "as that of all tasks is; give the task another name"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_rules(self) -> "Task":

@@ -44,6 +44,15 @@ class StageData(NamedTuple):
         tasks: The tasks whose labels they have, those that are trained.
         train: The rows for training.
         validation: The rows that early stopping looks at.
+
+    Example:
+
+    ```python
+    data = stage1_data(config, config.data.sources())
+    model = MPTRec(data.encoder, data.tasks)
+    model.compile("adam")
+    model.fit(data.train.batches(512, shuffle=True), validation_data=data.validation.batches(4096))
+    ```
     """
 
     encoder: FeatureEncoder
@@ -66,6 +75,13 @@ class Trained(Generic[Model]):
         epochs: Metrics and seconds of each epoch.
         best_epoch: Number of the best epoch, from 0.
         warm_start: What the model began with, where it began with an earlier one, else `None`.
+
+    Example:
+
+    ```python
+    trained = pretrain(config, config.data.sources(), "runs/census")
+    trained.epochs[trained.best_epoch]["val_mean_auc"]
+    ```
     """
 
     model: Model
@@ -243,6 +259,11 @@ def optimizer_for(training: TrainingConfig, steps: int) -> keras.optimizers.Opti
 
     Returns:
         A new optimizer: `AdamW`, or a `SplitOptimizer` where the tables have their own.
+
+    Example:
+
+    >>> type(optimizer_for(TrainingConfig(embedding_optimizer="lazy_adam"), steps=1000)).__name__
+    'SplitOptimizer'
     """
     decay = training.weight_decay
     schedule = _schedule(training, training.learning_rate, steps)

@@ -34,6 +34,12 @@ class SavedEmbeddings(NamedTuple):
         table: float32 (rows, dim).
         row_of: By text of a category, its row.
         unknown: Row of a text outside the vocabulary, or `None`.
+
+    Example:
+
+    >>> saved = SavedEmbeddings("user_model", np.zeros((2, 8), "float32"), {"Oslo": 1}, unknown=0)
+    >>> saved.table[saved.row_of["Oslo"]].shape
+    (8,)
     """
 
     layer: str
@@ -132,6 +138,16 @@ def take_embeddings(model: MPTRec, feature: str, saved: SavedEmbeddings) -> Warm
     Raises:
         ModelError: If the model was trained already, the feature has no vocabulary or a row for
             several ids, the width is another, or no category is in both.
+
+    Example:
+
+    >>> feature = CategoricalFeature("city", vocabulary=("Oslo", "Rome"), embedding_dim=2)
+    >>> encoder = FeatureEncoder([feature])
+    >>> model = MPTRec(encoder, [Task("click", "click")], expert_units=(4,), tower_units=(2,))
+    >>> saved = SavedEmbeddings("user_model", np.float32([[1, 2]]), {"Oslo": 0}, unknown=None)
+    >>> print(take_embeddings(model, "city", saved))
+    taken from the earlier model:
+      feature 'city': 1 of 2 categories from 'user_model'
     """
     if model.trained_epochs:
         raise ModelError(

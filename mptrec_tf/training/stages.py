@@ -60,6 +60,13 @@ def pretrain(
             model has another architecture.
         SpecError: If early stopping is to watch a metric that the tasks do not have.
         DataError: If the data do not fit the spec.
+
+    Example:
+
+    ```python
+    config = Config.from_yaml("configs/census_income.yaml")
+    model = pretrain(config, config.data.sources(), "runs/census").model
+    ```
     """
     directory = pathlib.Path(directory)
     if earlier is not None and not isinstance(earlier, MPTRec):
@@ -120,6 +127,13 @@ def prompt_tune(
             `model.keras` has tasks that the new model would lack.
         SpecError: If there is no such task or metric, or the model was made from other features.
         DataError: If the data do not fit the spec.
+
+    Example:
+
+    ```python
+    model = load_model("runs/census/stage1.keras")
+    prompt_tune(config, model, "education", config.data.sources(), "runs/census")
+    ```
     """
     directory = pathlib.Path(directory)
     require_tasks_kept(model, task_name, directory)
@@ -180,6 +194,13 @@ def stage1_data(
     Raises:
         SpecError: If early stopping is to watch a metric that the tasks do not have.
         DataError: If the data do not fit the spec.
+
+    Example:
+
+    ```python
+    data = stage1_data(config, config.data.sources())
+    tuner = StageTuner(Stage1HyperModel(config, data), "runs/tune-stage1")
+    ```
     """
     tasks = config.spec.with_tasks(*config.stage1.tasks).tasks
     objective_of(config.stage1.training, tasks)
@@ -205,6 +226,13 @@ def stage2_data(
         ModelError: If the model has that task already.
         SpecError: If there is no such task or metric, or the model was made from other features.
         DataError: If the data do not fit the spec.
+
+    Example:
+
+    ```python
+    model = load_model("runs/census/stage1.keras")
+    data = stage2_data(config, model, "education", config.data.sources())
+    ```
     """
     task = config.spec.task(task_name)
     objective_of(config.stage2.training, (task,))

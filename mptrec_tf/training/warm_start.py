@@ -37,6 +37,14 @@ class WarmStart:
         taken: By part of the model, such as `"feature 'city'"`, `"task 'click'"` or
             `"shared expert"`: what was taken.
         left: By part: what stayed as it was initialized, or is gone, and why.
+
+    Example:
+
+    >>> print(WarmStart(taken={"task 'click'": "tower"}, left={"task 'like'": "it is new"}))
+    taken from the earlier model:
+      task 'click': tower
+    not:
+      task 'like': it is new
     """
 
     taken: dict[str, str] = dataclasses.field(default_factory=dict)

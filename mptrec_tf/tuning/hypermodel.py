@@ -38,6 +38,14 @@ class StageHyperModel(keras_tuner.HyperModel, abc.ABC):
     Raises:
         SpecError: If no search space is declared for the stage, or the tasks lack the metric that
             early stopping is to watch.
+
+    Example:
+
+    ```python
+    hypermodel = Stage1HyperModel(config, stage1_data(config, config.data.sources()))
+    hp = keras_tuner.HyperParameters()  # the configuration's own values
+    hypermodel.fit(hp, hypermodel.build(hp), directory="runs/trial")["val_mean_auc"]
+    ```
     """
 
     stage: Stage

@@ -63,6 +63,13 @@ def with_hyperparameters(config: Config, stage: Stage, hp: keras_tuner.HyperPara
 
     Returns:
         The configuration of the trial.
+
+    Example:
+
+    ```python
+    best = with_hyperparameters(config, "stage1", tuner.get_best_hyperparameters()[0])
+    pretrain(best, config.data.sources(), "runs/tuned")
+    ```
     """
     values = hyperparameter_values(hp, config, stage)
     parts = {

@@ -26,6 +26,14 @@ def plot_trials(tuner: StageTuner, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ModelError: If no trial has succeeded yet.
+
+    Example:
+
+    ```python
+    tuner = StageTuner(hypermodel, "runs/tune-stage1")
+    tuner.search()
+    plot_trials(tuner, "runs/tune-stage1/trials.png")
+    ```
     """
     best = tuner.best()
     results = [result for result in tuner.results() if result.error is None]

@@ -33,6 +33,12 @@ class TrialResult(NamedTuple):
         objective: The best value of the metric that early stopping watches; NaN if it failed.
         metrics: Validation metrics of the best epoch, `"epochs"` and `"seconds"`.
         error: Why it failed, a traceback; `None` if it did not.
+
+    Example:
+
+    ```python
+    {result.number: result.reason for result in tuner.results() if result.error is not None}
+    ```
     """
 
     number: int

@@ -1,7 +1,8 @@
-"""The examples in the docstrings run as they stand, with the public names at hand."""
+"""Public names have examples, and those in the docstrings run, with the public names at hand."""
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import keras
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+import mptrec_client
 import mptrec_tf
 
 NAMES = {"keras": keras, "ops": ops, "np": np, "tf": tf, "pa": pa}
@@ -19,15 +21,29 @@ for namespace in (mptrec_tf.layers, mptrec_tf.data, mptrec_tf.optimizers, mptrec
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+def modules():
+    for package in (mptrec_tf, mptrec_client):
+        yield package
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not any(part.startswith("_") for part in info.name.split(".")):
+                yield importlib.import_module(info.name)
+
+
 def examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for info in pkgutil.walk_packages(mptrec_tf.__path__, "mptrec_tf."):
-        if any(part.startswith("_") for part in info.name.split(".")):
-            continue
-        module = importlib.import_module(info.name)
-        for test in finder.find(module, extraglobs=NAMES):
+    for module in modules():
+        for test in finder.find(module, extraglobs=NAMES | vars(module)):
             if test.examples:
                 yield pytest.param(test, id=test.name.removeprefix("mptrec_tf."))
+
+
+def exported():
+    for module in modules():
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            is_error = inspect.isclass(value) and issubclass(value, Exception)
+            if (inspect.isclass(value) or inspect.isfunction(value)) and not is_error:
+                yield pytest.param(value, id=f"{module.__name__}.{name}")
 
 
 @pytest.mark.parametrize("test", examples())
@@ -35,3 +51,8 @@ def test_example(test):
     report = []
     doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
     assert not report, "".join(report)
+
+
+@pytest.mark.parametrize("value", exported())
+def test_what_is_exported_has_an_example(value):
+    assert "\n\nExample:\n\n" in inspect.getdoc(value)

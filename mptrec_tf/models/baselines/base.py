@@ -116,6 +116,34 @@ class BaselineModel(GrowingModel):
         SpecError: If a task's label column is a feature, or a task name is given twice.
         ModelError: If the encoder is not adapted, or there is no task.
         ValueError: If a size is below 1 or a penalty below 0.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable("my_package")
+    ... class Towers(BaselineModel):
+    ...     default_name = "towers"
+    ...
+    ...     def __init__(self, encoder, tasks, **kwargs):
+    ...         super().__init__(encoder, tasks, **kwargs)
+    ...         self.features = self.make.inputs(encoder, "features")
+    ...         self.towers = self.make.towers([task.num_outputs for task in self.tasks], "towers")
+    ...         self.build()
+    ...
+    ...     def build(self, input_shape=None):
+    ...         self.features.build()
+    ...         self.towers.build((None, self.features.input_dim))
+    ...         super().build()
+    ...
+    ...     def _represent(self, inputs, training):
+    ...         return self.features(inputs, training=training)
+    ...
+    ...     def stage1_logits(self, representation, training=False):
+    ...         return self.towers(representation, training=training)
+    >>> rows = {"age": [31, 45, 60], "click": [0, 1, 1], "like": [1, 0, 1]}
+    >>> encoder = FeatureEncoder([NumericFeature("age")]).adapt(rows)
+    >>> model = Towers(encoder, [Task("click", "click"), Task("like", "like")])
+    >>> sorted(model(encoder.encode(rows)))
+    ['click', 'like']
     """
 
     default_name: ClassVar[str]
@@ -165,6 +193,16 @@ class FineTunedModel(BaselineModel):
 
     A subclass gives `_new_module` and `_added_logits` as well. What is new has the model's sizes,
     dropout and penalties.
+
+    Example:
+
+    ```python
+    model = SharedBottom(encoder, old)  # one of these
+    model.compile("adam")
+    model.fit(make_dataset(rows.train, encoder, old), epochs=10)
+    model.add_task(new)
+    model.fit(make_dataset(rows.train, encoder, [new]), epochs=5)
+    ```
     """
 
     def add_task(self, task: Task, *, optimizer: Any = None) -> None:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +21,10 @@ from mptrec_tf.serving.layout import (
     read_warmup,
     served_signatures,
 )
+from mptrec_tf.spec.tasks import SIGNATURES
 
 TOLERANCE = 1e-6
-"""Largest difference to the Keras model's score, relative for numbers above 1."""
+"""Largest difference to the Keras model's score, relative to the task's largest score above 1."""
 
 LOADERS = {
     "c_api": "TensorFlow's C++ loader, no Python of TensorFlow",
@@ -37,6 +38,13 @@ class Finding(NamedTuple):
     Attributes:
         what: What was checked.
         problem: What is wrong, `None` if nothing is.
+
+    Example:
+
+    ```python
+    for finding in check("serving/census/2"):
+        print(finding.what, finding.problem or "is right")
+    ```
     """
 
     what: str
@@ -135,12 +143,12 @@ def _run(directory: pathlib.Path, loader: str, runs: Sequence[Run]) -> list[Find
         check=False,
     )
     answers = [json.loads(line) for line in process.stdout.splitlines()]
-    label = LOADERS[loader]
+    label, scales = LOADERS[loader], _scales(run.case for run in runs if run.case)
     if process.returncode:
         where = runs[len(answers)].what if 0 < len(answers) < len(runs) else "loading"
         return [Finding(f"{label}: {where}", process.stderr.strip()[-2000:] or "it crashed")]
     findings = [
-        Finding(f"{label}: {run.what}", _compare(run.case, answer))
+        Finding(f"{label}: {run.what}", _compare(run.case, answer, scales))
         for run, answer in zip(runs, answers, strict=True)
         if run.case is not None
     ]
@@ -154,7 +162,26 @@ def _run(directory: pathlib.Path, loader: str, runs: Sequence[Run]) -> list[Find
     return findings
 
 
-def _compare(case: Case, answer: dict[str, Any]) -> str | None:
+def _scales(cases: Iterable[Case]) -> dict[str, float]:
+    """The largest score of each task, at least 1.
+
+    A score near 0 is rounded as the large ones are of which it is the difference.
+    """
+    scales: dict[str, float] = {}
+    for case in cases:
+        for alias, value in case.outputs.items():
+            if value["dtype"] != "string":
+                scores, task = np.abs(from_value(value)), _task(case, alias)
+                largest = np.max(scores, where=np.isfinite(scores), initial=1.0)
+                scales[task] = max(float(largest), scales.get(task, 1.0))
+    return scales
+
+
+def _task(case: Case, alias: str) -> str:
+    return alias if case.signature in SIGNATURES else case.signature
+
+
+def _compare(case: Case, answer: dict[str, Any], scales: Mapping[str, float]) -> str | None:
     if case.error is not None:
         if "error" not in answer:
             return f"was answered, expected an error with {case.error!r}"
@@ -170,7 +197,9 @@ def _compare(case: Case, answer: dict[str, Any]) -> str | None:
         if expected.dtype == object:
             if not np.array_equal(expected, actual):
                 return f"{alias!r} differs from the model's"
-        elif not np.allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            continue
+        tolerance = TOLERANCE * scales[_task(case, alias)]
+        if not np.allclose(actual, expected, rtol=TOLERANCE, atol=tolerance):
             difference = float(np.max(np.abs(actual - expected), initial=-math.inf))
             return f"{alias!r} differs from the Keras model's score by up to {difference:.2g}"
     return None

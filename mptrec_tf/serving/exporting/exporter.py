@@ -61,7 +61,6 @@ def export(
         ServingError: If the version is there already, the target cannot be written to, the extra
             `serving` is not installed, or the export does not pass its check; nothing is published
             then.
-        ModelError: If a task's name is that of another signature.
         DataError: If `rows` do not fit the features.
 
     Example:
@@ -110,7 +109,6 @@ def write_version(
     Raises:
         ServingError: If the extra `serving` is not installed, or what was written does not pass its
             check.
-        ModelError: If a task's name is that of another signature.
         DataError: If `rows` do not fit the features.
 
     Example:
@@ -158,6 +156,13 @@ def publish_version(
     Raises:
         ServingError: If the directory is not a complete export, the version is there already, or
             `base_path` is remote.
+
+    Example:
+
+    ```python
+    write_version(model, "candidate", name="census")
+    publish_version("candidate", "serving/census")  # serving/census/1
+    ```
     """
     base_path = check_target(base_path, None)
     manifest = Manifest.read(directory)

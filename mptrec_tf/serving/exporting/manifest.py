@@ -40,6 +40,13 @@ class Manifest:
         warmup_requests: How many requests a server replays at load.
         created: When it was exported, ISO 8601, UTC.
         libraries: Versions by package, Python included.
+
+    Example:
+
+    ```python
+    manifest = Manifest.read("serving/census/2")
+    manifest.parent_version, manifest.added_tasks  # (1, ["education"])
+    ```
     """
 
     name: str

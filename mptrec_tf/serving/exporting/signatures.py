@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.data import FeatureEncoder
-from mptrec_tf.errors import ModelError
 from mptrec_tf.models import GrowingModel, MPTRec, PromptModule
 from mptrec_tf.models.objectives import prediction
 from mptrec_tf.serving.exporting.heads import Heads, group
@@ -18,7 +17,6 @@ from mptrec_tf.serving.layout import (
     EXAMPLES,
     HEADS,
     INPUTS,
-    RESERVED,
     SERVING_DEFAULT,
 )
 from mptrec_tf.spec import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Task
@@ -43,18 +41,9 @@ class ServedModel:
 
     Args:
         model: The model; its weights are shared with it.
-
-    Raises:
-        ModelError: If a task has the name of one of the other signatures.
     """
 
     def __init__(self, model: GrowingModel) -> None:
-        for task in model.tasks:
-            if task.name in RESERVED:
-                raise ModelError(
-                    f"the task {task.name!r} cannot be served under its name: {list(RESERVED)} are "
-                    "signatures of every exported model; rename the task"
-                )
         self.tasks = model.tasks
         encoder = model.encoder
         specs = column_specs(encoder.features)

@@ -2,7 +2,6 @@
 
 import datetime
 import decimal
-import doctest
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mptrec_client.rows
 from mptrec_client import ClientError, RowError, TensorInfo
 from mptrec_client.rows import encode_rows, to_array
 from mptrec_tf import DataError
@@ -183,9 +181,41 @@ def test_a_multivalued_cell_is_a_list(cell, texts):
 
 
 @pytest.mark.parametrize("cell", ["a|b", 7, {"a"}, [["a"]], [2.5], np.array([[1]])], ids=repr)
-def test_text_is_not_split(cell):
-    with pytest.raises(RowError, match=r"row 0: column 'x' should hold lists .*text is not split"):
+def test_without_a_separator_text_is_refused_with_what_would_help(cell):
+    with pytest.raises(RowError) as caught:
         encode([cell], LIST)
+    assert str(caught.value) == (
+        "row 0: column 'x' should hold lists of categories, or text if the client is given "
+        f"separators={{'x': ...}}, but has {cell!r}"
+    )
+
+
+@given(st.lists(st.one_of(st.none(), st.text("ab, é", max_size=6)), min_size=1))
+@pytest.mark.parametrize("separator", [",", ", "])
+def test_text_is_split_as_in_training(separator, cells):
+    trained = as_lists(pa.array(cells, pa.string()), "x", separator, "").to_pylist()
+    split = encode_rows([{"x": cell} for cell in cells], {"x": LIST}, {"x": separator})["x"]
+    no_value = (None, [], [""])
+    assert [[] if texts in no_value else texts for texts in split] == [
+        [] if texts in no_value else texts for texts in trained
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [("a|b", ["a", "b"]), ("a", ["a"]), (b"a|b", ["a", "b"]), (7, ["7"]), (["a|b"], ["a|b"])],
+    ids=repr,
+)
+def test_with_a_separator_lists_and_whole_numbers_are_taken_too(cell, texts):
+    rows = [{"x": cell, "city": "a|b"}]
+    columns = encode_rows(rows, {"x": LIST, "city": TEXT}, {"x": "|"})
+    assert columns == {"x": [texts], "city": ["a|b"]}
+
+
+@pytest.mark.parametrize("cell", [{"a"}, 2.5, b"\xff"], ids=repr)
+def test_what_no_separator_makes_a_list_is_refused(cell):
+    with pytest.raises(RowError, match="'x' should hold lists of categories, or text, but has "):
+        encode_rows([{"x": cell}], {"x": LIST}, {"x": "|"})
 
 
 def test_lists_are_padded_to_the_longest():
@@ -271,7 +301,3 @@ def test_an_input_of_another_kind_is_no_error_of_the_rows(info):
     with pytest.raises(ClientError, match="the model's input 'x' is DT_") as caught:
         encode([1], info)
     assert not isinstance(caught.value, RowError)
-
-
-def test_the_example_of_the_docstring():
-    assert doctest.testmod(mptrec_client.rows) == (0, 1)

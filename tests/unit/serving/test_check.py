@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 import mptrec_tf.serving
-from mptrec_tf import ServingError
+from mptrec_tf import ServingError, Task
 from mptrec_tf.serving import check, export
 from mptrec_tf.serving.cases import read_cases
 
@@ -83,6 +84,36 @@ def test_other_expected_scores_are_found(version):
     file.write_text(json.dumps(cases))
     (problem,) = problems(version)
     assert problem.startswith("'click' differs from the Keras model's score by up to 2e-06")
+
+
+@pytest.fixture(scope="module")
+def large_scores(make_model, rows, tmp_path_factory):
+    """A version whose task `gain` has predictions around 0 with a deviation of 100."""
+    model = make_model([Task("gain", "visits", kind="regression"), Task("click", "click")])
+    gain = model.predict(model.encoder.encode(rows), verbose=0)["gain"]
+    scale = np.array([100 / gain.std(), 1])
+    *_, kernel, bias = (weight for weight in model.weights if "towers" in weight.path)
+    kernel.assign(kernel * scale[:, None, None])
+    bias.assign((bias - [[gain.mean()], [0]]) * scale[:, None])
+    return export(model, tmp_path_factory.mktemp("serving") / "large", rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "is_found"),
+    [("gain", 5e-5, False), ("gain", 5e-3, True), ("click", 5e-5, True)],
+)
+def test_a_score_near_0_is_compared_by_the_scale_of_its_task(task, change, is_found, large_scores):
+    file = large_scores / "assets.extra" / "cases.json"
+    content = file.read_text()
+    cases = json.loads(content)
+    scores = np.array(cases[0]["outputs"][task]["values"])
+    if task == "gain":
+        assert scores.min() < -50 < 50 < scores.max()
+    cases[0]["outputs"][task]["values"][int(np.abs(scores).argmin())] += change
+    file.write_text(json.dumps(cases))
+    found = problems(large_scores)
+    file.write_text(content)
+    assert [f"'{task}' differs" in problem for problem in found] == [True] * is_found
 
 
 @pytest.mark.parametrize(

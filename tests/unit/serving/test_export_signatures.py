@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mptrec_tf import FeatureEncoder, ModelError, MPTRec, NumericFeature, Task, make_dataset
+from mptrec_tf import Task, make_dataset
 from mptrec_tf.serving import export
 from mptrec_tf.serving.exporting.samples import raw_rows, to_arrays, to_examples
 from mptrec_tf.serving.exporting.signatures import safe_names
@@ -199,12 +199,3 @@ def test_argument_names_are_safe_and_different():
     assert aliases["wage_per_hour"] == "wage_per_hour"
     assert len(set(aliases.values())) == len(names)
     assert all(alias.isascii() and alias.isidentifier() for alias in aliases.values())
-
-
-@pytest.mark.parametrize("name", ["columns", "encoded", "heads", "serving_default"])
-def test_a_task_with_the_name_of_another_signature_is_refused(name, tmp_path):
-    encoder = FeatureEncoder([NumericFeature("age")]).adapt({"age": [1.0, 2.0]})
-    model = MPTRec(encoder, [Task(name, "y")], expert_units=(2,), tower_units=(2,))
-    with pytest.raises(ModelError, match=f"{name!r} cannot be served"):
-        export(model, tmp_path / "m")
-    assert not list((tmp_path / "m").glob("*"))

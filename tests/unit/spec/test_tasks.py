@@ -47,6 +47,20 @@ def test_a_task_name_is_an_identifier_since_metrics_and_signatures_are_named_aft
         Task(name=name, label="click")
 
 
+@pytest.mark.parametrize("name", ["columns", "encoded", "heads", "serving_default"])
+def test_a_task_with_the_name_of_another_signature_is_refused(name):
+    with pytest.raises(ValueError, match=f"task '{name}': every exported model has a signature of"):
+        Task(name, label="click")
+
+
+@pytest.mark.parametrize(("name", "metric"), [("mean", "mean_auc"), ("val", "val_loss")])
+def test_a_task_whose_metric_would_be_that_of_all_tasks_is_refused(name, metric):
+    with pytest.raises(
+        ValueError, match=f"task '{name}': a metric of it would be named '{metric}'"
+    ):
+        Task(name, label="click")
+
+
 @pytest.mark.parametrize(
     ("task", "outputs"),
     [
