@@ -133,6 +133,22 @@ def test_half_precision(make_model, arrays, name, policy):
     assert all(np.isfinite(value).all() for value in state_of(model))
 
 
+@pytest.mark.parametrize("name", ["pcgrad", "gradnorm"])
+def test_weights_of_another_precision_learn_the_same(make_model, arrays, name):
+    """Of tasks whose towers are of different widths, so that each has weights of its own."""
+    names, learned = ("click", "kind"), {}
+    start = make_model(*names).get_weights()
+    for policy in ("float32", "float64", "bfloat16"):
+        settings = {"optimizer": keras.optimizers.SGD(0.5), "balancing": name}
+        model = make_model(*names, dtype=policy, compile_with=settings)
+        model.set_weights(start)
+        model.fit(*arrays(*names), batch_size=48, shuffle=False, verbose=0)
+        learned[policy] = [np.asarray(weight, np.float32) for weight in model.trainable_weights]
+    for exact, wide, half in zip(*learned.values(), strict=True):
+        np.testing.assert_allclose(wide, exact, atol=1e-5)
+        np.testing.assert_allclose(half, exact, atol=0.1)
+
+
 @pytest.mark.parametrize(
     "balancing", [GradNorm(alpha=0.5), PCGrad(seed=7), FAMO(decay=0.1), "uncertainty"]
 )
