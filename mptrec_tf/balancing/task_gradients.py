@@ -142,6 +142,11 @@ def _align(parts: Sequence[Any], variable: Any, places: Places) -> _Aligned:
         return _Aligned(_shared(tf.stack(dense)))
     ids = tf.concat([part.indices for part in parts if part is not None], axis=0)
     count = tf.shape(ids)[0]
+    if id(variable) not in places.numbers:
+        raise ModelError(
+            f"{variable.path} was not trainable when the model was compiled; compile it again to "
+            "balance the tasks over it"
+        )
     leaders = places.sums.leaders(ids, places.numbers[id(variable)])
     first = leaders == tf.range(count)
     rows, known = variable.shape[0], ids.shape[0]

@@ -216,6 +216,17 @@ def test_a_balancing_begins_anew_with_each_compile(make_model, arrays):
     assert model.balancing is None
 
 
+def test_tables_that_are_trainable_only_after_compile_ask_for_another_one(make_model, arrays):
+    model = make_model(*NAMES)
+    model.backbone.embedding.trainable = False
+    model.compile("adam", run_eagerly=True, balancing="gradnorm")
+    model.backbone.embedding.trainable = True
+    with pytest.raises(ModelError, match=r"/table_\w+ was not trainable .* compile it again"):
+        model.fit(*arrays(*NAMES), verbose=0)
+    model.compile("adam", run_eagerly=True, balancing="gradnorm")
+    model.fit(*arrays(*NAMES), verbose=0)
+
+
 def test_what_is_no_balancing_is_refused(make_model):
     with pytest.raises(ValueError, match=r"\['famo', 'gradnorm'.*Received: 'gradnrom'"):
         make_model("click", "like", compile_with={"balancing": "gradnrom"})
