@@ -23,7 +23,8 @@ class GradNorm(Balancing):
 
     The paper takes the norms at the last shared layer, to save time. Here it is all shared weights
     (see `TaskGradients`), since a model with experts and gates has no such layer; `weights` chooses
-    some, such as `"experts/kernel_1"`, and saves the rest of each task's backward pass.
+    some, such as `"experts/kernel_1"`, and saves the rest of each task's backward pass. Where the
+    tasks share no number of these, as of towers, which lie in one tensor, all `v_k` stay 1.
 
     Args:
         alpha: How strongly a task that lags behind is pulled, 0 for not at all. Defaults to 1.5, as

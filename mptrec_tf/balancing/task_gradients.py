@@ -145,10 +145,18 @@ class TaskGradients:
 def _align(parts: Sequence[Any], variable: Any, places: Places) -> _Aligned:
     if not all(part is None or isinstance(part, tf.IndexedSlices) for part in parts):
         shape = tf.shape(variable.value)
-        dense = [tf.zeros(shape) if p is None else tf.convert_to_tensor(p) for p in parts]
+        dense = [
+            tf.zeros(shape, variable.dtype) if part is None else tf.convert_to_tensor(part)
+            for part in parts
+        ]
         return _Aligned(_shared(tf.stack(dense)))
     ids = tf.concat([part.indices for part in parts if part is not None], axis=0)
     count = tf.shape(ids)[0]
+    if id(variable) not in places.numbers:
+        raise ModelError(
+            f"{variable.path} was not trainable when the model was compiled; compile it again to "
+            "balance the tasks over it"
+        )
     leaders = places.sums.leaders(ids, places.numbers[id(variable)])
     first = leaders == tf.range(count)
     rows, known = variable.shape[0], ids.shape[0]
@@ -158,7 +166,7 @@ def _align(parts: Sequence[Any], variable: Any, places: Places) -> _Aligned:
     values, start = [], 0
     for part in parts:
         if part is None:
-            values.append(tf.zeros((size, *variable.shape[1:])))
+            values.append(tf.zeros((size, *variable.shape[1:]), variable.dtype))
             continue
         stop = start + tf.shape(part.indices)[0]
         values.append(tf.math.unsorted_segment_sum(part.values, slots[start:stop], size))

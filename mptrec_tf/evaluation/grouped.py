@@ -15,6 +15,7 @@ class GroupedAUC(NamedTuple):
         auc: The mean of the groups' AUC, weighted by their rows; NaN where no group has one.
         groups: How many groups it is of.
         left_out: How many groups have labels of one class only, and so no AUC.
+        rows_without_group: How many rows are in no group.
 
     Example:
 
@@ -25,6 +26,7 @@ class GroupedAUC(NamedTuple):
     auc: float
     groups: int
     left_out: int
+    rows_without_group: int
 
 
 def grouped_auc(
@@ -37,12 +39,12 @@ def grouped_auc(
 
     Each group's AUC is exact, with ties counted half; a group counts by its number of rows, or by
     their weight. Takes one sort, whatever the number of groups. Rows that weigh nothing are as if
-    they were not there.
+    they were not there; those whose group is an empty cell are counted and left out.
 
     Args:
         labels: 0 and 1, (rows,).
         predictions: Scores, finite, (rows,).
-        groups: What a row's group is called, (rows,).
+        groups: What a row's group is called, (rows,); `""`, `None` or NaN for no group.
         weights: Weights of the rows, 0 or more, (rows,). Defaults to `None`, equal ones.
 
     Raises:
@@ -51,16 +53,19 @@ def grouped_auc(
     Example:
 
     >>> grouped_auc(np.array([0, 1, 1]), np.array([0.1, 0.9, 0.5]), np.array(["u", "u", "v"]))
-    GroupedAUC(auc=1.0, groups=1, left_out=1)
+    GroupedAUC(auc=1.0, groups=1, left_out=1, rows_without_group=0)
 
     Reference: Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018,
     arXiv:1706.06978, section 6.2, with rows in place of impressions.
     """
     labels, predictions, weights = binary_rows(labels, predictions, weights, groups=groups)
-    counted = weights > 0
+    names = pd.Series(groups)
+    grouped = (names.notna() & (names != "")).to_numpy()
+    counted = (weights > 0) & grouped
+    groupless = int(np.count_nonzero((weights > 0) & ~grouped))
     if not counted.any():
-        return GroupedAUC(float("nan"), 0, 0)
-    codes, _ = pd.factorize(groups, use_na_sentinel=False)
+        return GroupedAUC(float("nan"), 0, 0, groupless)
+    codes, _ = pd.factorize(names, use_na_sentinel=False)
     codes, scores = codes[counted], predictions[counted]
     order = np.lexsort((scores, codes))
     codes, scores = codes[order], scores[order]
@@ -82,7 +87,7 @@ def grouped_auc(
     both = (positives > 0) & (negatives > 0)
     present = positives + negatives > 0
     if not both.any():
-        return GroupedAUC(float("nan"), 0, int(present.sum()))
+        return GroupedAUC(float("nan"), 0, int(present.sum()), groupless)
     areas = pairs[both] / (positives[both] * negatives[both])
     mean = float(np.average(areas, weights=(positives + negatives)[both]))
-    return GroupedAUC(mean, int(both.sum()), int((present & ~both).sum()))
+    return GroupedAUC(mean, int(both.sum()), int((present & ~both).sum()), groupless)

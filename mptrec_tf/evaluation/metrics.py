@@ -52,6 +52,7 @@ class Scored(NamedTuple):
 
         Raises:
             DataError: If no row has a label, or those that have one all weigh 0.
+            ModelError: If a prediction of a row with a label is no finite number.
         """
         known, weights = self._labelled()
         labels, predictions = self.labels[known], self.predictions[known]
@@ -83,8 +84,14 @@ class Scored(NamedTuple):
         }
         if groups is None:
             return found
-        area, inside, left_out = grouped_auc(labels, predictions, groups[known], weights)
-        return {**found, "grouped_auc": area, "groups": inside, "groups_left_out": left_out}
+        grouped = grouped_auc(labels, predictions, groups[known], weights)
+        return {
+            **found,
+            "grouped_auc": grouped.auc,
+            "groups": grouped.groups,
+            "groups_left_out": grouped.left_out,
+            "rows_without_group": grouped.rows_without_group,
+        }
 
     def reliability(self) -> Reliability:
         """What was predicted and what came true, of a binary task.
@@ -92,6 +99,7 @@ class Scored(NamedTuple):
         Raises:
             DataError: If the task is not binary, no row has a label, or those that have one all
                 weigh 0.
+            ModelError: If a prediction of a row with a label is no finite number.
         """
         if self.task.kind != "binary":
             raise DataError(
@@ -101,7 +109,7 @@ class Scored(NamedTuple):
         return reliability(self.labels[known], self.predictions[known], weights)
 
     def _labelled(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which rows have a label, and what these weigh."""
+        """Which rows have a label, and what these weigh; their predictions are finite."""
         known = ~np.isnan(self.labels)
         if not known.any():
             raise DataError(f"no row has a label of the task {self.task.name!r}")
@@ -109,6 +117,13 @@ class Scored(NamedTuple):
         if not weights[known].any():
             raise DataError(
                 f"the weights of the task {self.task.name!r} are all 0, of the rows with a label"
+            )
+        predictions = self.predictions[known]
+        finite = np.isfinite(predictions).reshape(len(predictions), -1).all(axis=1)
+        if not finite.all():
+            raise ModelError(
+                f"{np.count_nonzero(~finite)} of {len(finite)} rows with a label of the task "
+                f"{self.task.name!r} have a prediction that is no finite number"
             )
         return known, weights[known]
 
@@ -140,8 +155,8 @@ def evaluate(
 
         - binary: `"auc"`, `"log_loss"`, `"calibration_error"` (see `reliability`), `"rows"`,
           `"positives"`. Where all labels are of one class there is no order to judge, and `"auc"`
-          is NaN. With `group` also `"grouped_auc"`, `"groups"` and `"groups_left_out"`, those of
-          one class;
+          is NaN. With `group` also `"grouped_auc"`, `"groups"`, `"groups_left_out"`, those of one
+          class, and `"rows_without_group"`, whose cell is empty: they are no group together;
         - multiclass: `"accuracy"`, `"log_loss"`, `"rows"`;
         - regression: `"rmse"`, `"mae"`, `"rows"`.
 
@@ -149,7 +164,8 @@ def evaluate(
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
-        ModelError: If the model has no such task, or one of another kind or other classes.
+        ModelError: If the model has no such task, or one of another kind or other classes, or a
+            prediction is no finite number.
 
     Example:
 

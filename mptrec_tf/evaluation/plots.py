@@ -1,6 +1,7 @@
 """The report's plots, each as SVG text to put into a page."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +47,8 @@ def curves(
 ) -> str:
     """Training (dashed) and validation (solid) by epoch, the best epoch marked.
 
+    An epoch whose value is no finite number is left out.
+
     Args:
         title: The title.
         epochs: Metrics of each epoch; `val_` before the name means validation.
@@ -66,9 +69,10 @@ def curves(
     axes.axvline(best_epoch + 1, color=GREY, linewidth=1, zorder=0)
     axes.plot(best_epoch + 1, validation[best_epoch], "o", color=color, label="best epoch, kept")
     # The first epoch's training mean is far off and would flatten all that follows.
-    shown = validation + (training[1:] or training)
-    margin = 0.08 * (max(shown) - min(shown)) or 0.01
-    axes.set_ylim(min(shown) - margin, max(shown) + margin)
+    shown = [value for value in validation + (training[1:] or training) if math.isfinite(value)]
+    if shown:
+        margin = 0.08 * (max(shown) - min(shown)) or 0.01
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from mptrec_tf.errors import DataError
 from mptrec_tf.evaluation.metrics import Scored
 
 
@@ -23,8 +24,12 @@ def metrics_by_slice(
         most: Most slices. Defaults to 50.
 
     Returns:
-        By slice, such as `"sex = Male, race = White"`, as `Scored.metrics` gives them. Slices
-        without a label, or whose rows all weigh nothing, are left out.
+        By slice, such as `"sex = Male, race = White"`, as `Scored.metrics` gives them; that of an
+        empty cell is `"sex = "`. Slices without a label, or whose rows all weigh nothing, are left
+        out.
+
+    Raises:
+        DataError: If a column has more or fewer values than there are rows.
 
     Example:
 
@@ -34,13 +39,20 @@ def metrics_by_slice(
     ```
     """
     rows = np.flatnonzero(~np.isnan(scored.labels))
-    frame = pd.DataFrame({name: values[rows] for name, values in columns.items()})
+    for name, values in columns.items():
+        if len(values) != len(scored.labels):
+            raise DataError(
+                f"the column {name!r} must have a value for each of {len(scored.labels)} rows. "
+                f"Received: {len(values)} values"
+            )
+    frame = pd.DataFrame({name: np.asarray(values)[rows] for name, values in columns.items()})
+    frame = frame.astype(object).where(frame.notna(), "")
     parts = frame.groupby(list(columns), sort=True).indices
     largest = sorted(parts, key=lambda key: len(parts[key]), reverse=True)[:most]
     found = {}
     for key in largest:
-        values = key if isinstance(key, tuple) else (key,)
-        name = ", ".join(f"{c} = {value}" for c, value in zip(columns, values, strict=True))
+        cells = key if isinstance(key, tuple) else (key,)
+        name = ", ".join(f"{c} = {cell}" for c, cell in zip(columns, cells, strict=True))
         chosen = rows[parts[key]]
         part = scored._replace(
             labels=scored.labels[chosen],

@@ -145,7 +145,7 @@ class TaskMetrics:
             compare labels with what `predict` gives. Defaults to none.
 
     Raises:
-        ModelError: If a task has two metrics of a name.
+        ModelError: If two metrics have one name, of one task or of two.
     """
 
     def __init__(
@@ -161,15 +161,20 @@ class TaskMetrics:
             ]
             for name in self.tasks
         }
+        self._require_names_of_their_own()
+
+    def _require_names_of_their_own(self) -> None:
+        parts = (self.losses, self.qualities)
+        taken = {metric.name: name for part in parts for name, metric in part.items()}
         for name, metrics in self.others.items():
-            taken = {self.losses[name].name, self.qualities[name].name}
             for metric in metrics:
+                # Also that of another task: `b_loss` of the task `a`, where `a_b` is a task too.
                 if metric.name in taken:
                     raise ModelError(
-                        f"the task {name!r} has two metrics named {metric.name!r}; give one of "
-                        "them another name"
+                        f"the task {name!r} cannot have a metric named {metric.name!r}, since the "
+                        f"task {taken[metric.name]!r} has one; give it another name"
                     )
-                taken.add(metric.name)
+                taken[metric.name] = name
 
     @property
     def all(self) -> list[keras.metrics.Metric]:

@@ -20,7 +20,8 @@ class SplitOptimizer(keras.optimizers.Optimizer):
     only `rest` is at work.
 
     The attribute `learning_rate` is that of `rest`, so that callbacks find one; the other one is
-    `embeddings.learning_rate`.
+    `embeddings.learning_rate`. `keras.callbacks.SwapEMAWeights` finds no averages here: those of
+    the two optimizers take the place of the weights at the end of `fit`.
 
     Args:
         embeddings: Optimizer of the embedding tables, such as `LazyAdam(1e-3)`, or its name.
@@ -92,6 +93,33 @@ class SplitOptimizer(keras.optimizers.Optimizer):
     @learning_rate.setter
     def learning_rate(self, learning_rate: Any) -> None:
         self.rest.learning_rate = learning_rate
+
+    def exclude_from_weight_decay(
+        self,
+        var_list: Sequence[keras.Variable] | None = None,
+        var_names: Sequence[str] | None = None,
+    ) -> None:
+        """Leaves variables out of both weight decays; see `keras.optimizers.Optimizer`."""
+        for part in (self.embeddings, self.rest):
+            part.exclude_from_weight_decay(var_list, var_names)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets the state of this optimizer and of both that it is made of.
+
+        Args:
+            weights: A value for each of `variables`, in their order.
+
+        Raises:
+            ValueError: If there are more or fewer values, or one has another shape.
+        """
+        if len(weights) != len(self.variables):
+            built = "" if self.built else "; call build(trainable_variables) first"
+            raise ValueError(
+                f"{self.name} has {len(self.variables)} variables{built}. "
+                f"Received: {len(weights)} weights"
+            )
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
 
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None

@@ -29,7 +29,8 @@ class Task:
         name: Task name, the key of its predictions, the prefix of its metrics, the signature that
             serves it: a letter, then letters, digits and `_`. Reserved are `serving_default`,
             `columns`, `encoded` and `heads`, signatures of every exported model, and `mean` and
-            `val`, whose metrics would be named as those of all tasks, `mean_auc` and `val_loss`.
+            `val`, whose metrics would be named as those of all tasks, `mean_auc` and `val_loss`;
+            and names that begin with `val_`, as the metrics of validation do.
         label: Column that holds the label. No task's label column may be a feature.
         kind: `"binary"` (default), `"multiclass"` or `"regression"`.
         positive: For a binary task, the value or values that mean 1; all others mean 0. One of them
@@ -72,6 +73,11 @@ class Task:
             raise ValueError(
                 f"task {self.name!r}: every exported model has a signature of this name; give the "
                 "task another one"
+            )
+        if self.name.startswith("val_"):
+            raise ValueError(
+                f"task {self.name!r}: metrics that begin with val_ are those of validation; give "
+                "the task another name"
             )
         if self.name in SHARED_METRICS:
             raise ValueError(

@@ -234,7 +234,8 @@ def test_evaluate_looks_into_groups_and_slices(here, added, capsys):
     files = ["--json", "parts/found.json", "--reliability", "parts/page.html"]
     assert mptrec_cli.main([*common, *options, *files]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[-3:] == ["grouped_auc", "groups", "groups_left_out"]
+    names = ["grouped_auc", "groups", "groups_left_out", "rows_without_group"]
+    assert lines[0].split()[-4:] == names
     assert lines[2:4] == ["", "click"]
     assert lines[4].startswith("slice ")
     found = json.loads((here / "parts/found.json").read_text())

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from mptrec_tf.balancing import Balancing
 from mptrec_tf.data.encoding import FeatureEncoder
+from mptrec_tf.errors import ModelError
 from mptrec_tf.models.baselines.base import BaselineModel
 from mptrec_tf.spec import Task
 
@@ -16,7 +18,8 @@ class SingleTask(BaselineModel):
     """Tasks that share nothing: each has embeddings, an expert and a tower of its own.
 
     For task `k`: `T_k(E_k(x_k))`. The models are trained in one pass over the data, and since they
-    have no weight in common, each learns what it would learn alone.
+    have no weight in common, each learns what it would learn alone. A balancing that compares the
+    tasks' gradients over shared weights is refused by `compile`.
 
     Args:
         encoder: An adapted `FeatureEncoder`.
@@ -50,6 +53,15 @@ class SingleTask(BaselineModel):
         self.experts.build((None, count, self.features[0].input_dim))
         self.towers.build((None, count, self.make.width))
         super().build()
+
+    def _begin(self, balancing: Balancing | None) -> None:
+        if balancing is not None and balancing.uses_gradients:
+            raise ModelError(
+                f"balancing by {type(balancing).__name__} compares the tasks' gradients over the "
+                f"weights that they share, and in a {type(self).__name__} they share none; give "
+                "balancing=None"
+            )
+        super()._begin(balancing)
 
     def _represent(self, inputs: Mapping[str, Any], training: bool) -> Any:
         x = [features(inputs, training=training) for features in self.features]

@@ -171,7 +171,11 @@ class SparseSharing(BaselineModel):
         self.towers.build((None, len(self.tasks), self.make.width))
         # What each task's loss counts: all alike, or one task while its mask is searched.
         self._counts = self.add_weight(
-            name="counts", shape=(len(self.tasks),), initializer="ones", trainable=False
+            name="counts",
+            shape=(len(self.tasks),),
+            initializer="ones",
+            dtype="float32",
+            trainable=False,
         )
         super().build()
 

@@ -1,9 +1,10 @@
 import copy
+import math
 import sys
 
 import pytest
 
-from mptrec_tf.evaluation import results_table, write_report
+from mptrec_tf.evaluation import plots, results_table, write_report
 
 EPOCHS = [
     {
@@ -119,3 +120,17 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(page, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ImportError, match=r"jinja2.*pip install 'mptrec-tf\[report\]'"):
         page()
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf])
+def test_a_curve_leaves_out_epochs_without_a_number(missing):
+    """As the AUC of validation rows whose labels are all alike."""
+
+    def drawn(*values):
+        epochs = [{"auc": value, "val_auc": value} for value in values]
+        return plots.curves("click", epochs, 0, ["auc"], plots.INK)
+
+    for values in ((0.5, 0.7, missing), (0.5, missing, 0.7)):
+        assert ">0.50<" in drawn(*values)
+        assert ">0.70<" in drawn(*values)
+    assert ">validation<" in drawn(missing, missing)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from mptrec_tf import DataError, Task
+from mptrec_tf import DataError, ModelError, Task
 from mptrec_tf.evaluation import Scored, grouped_auc, reliability
 
 ROWS = {
@@ -66,7 +66,7 @@ def test_there_are_as_many_bins_as_can_be(bins):
 def test_rows_that_are_not_there_or_weigh_nothing_give_nan(rows):
     found = in_groups(**rows)
     assert np.isnan(found.auc)
-    assert found[1:] == (0, 0)
+    assert found[1:] == (0, 0, 0)
     bins = reliability(**rows)
     assert [len(part) for part in bins] == [0, 0, 0]
     assert np.isnan(bins.error)
@@ -85,6 +85,24 @@ def test_a_task_without_a_label_is_not_one_whose_weights_are_0(ask):
     for labels, weights in ((ROWS["labels"], [0, 0, 0]), (np.array([0, 1, np.nan]), [0, 0, 1])):
         with pytest.raises(DataError, match="weights of the task 'click' are all 0"):
             ask(scored._replace(labels=labels, weights=np.array(weights)))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_predictions_that_are_no_numbers_name_the_task(wrong):
+    labels = np.array([0, 1, 2, np.nan])
+    kind = Task("kind", "kind", kind="multiclass", classes=("u", "v", "w"))
+    for task, shape in (
+        (Task("click", "click"), 4),
+        (Task("price", "price", kind="regression"), 4),
+        (kind, (4, 3)),
+    ):
+        predictions = np.full(shape, 1 / 3, np.float32)
+        predictions[3:] = wrong  # of a row without a label: no matter
+        scored = Scored(task, np.minimum(labels, task.num_outputs), predictions)
+        assert scored.metrics()["rows"] == 3
+        predictions[:2] = wrong
+        with pytest.raises(ModelError, match=f"^2 of 3 rows .* task '{task.name}' .* no finite"):
+            scored.metrics()
 
 
 def test_reliability_is_of_binary_tasks():

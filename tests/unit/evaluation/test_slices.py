@@ -43,6 +43,27 @@ def test_rows_without_a_value_are_a_slice_and_slices_without_a_label_are_none(mo
     assert set(found) == {"city = ", "city = Lima"}
 
 
+@pytest.mark.parametrize("empty", [None, np.nan, ""])
+def test_an_empty_cell_is_a_value_of_its_own(model, rows, empty):
+    click = score(model, rows)["click"]
+    cities = rows["city"].to_numpy(object)
+    expected = metrics_by_slice(click, {"city": cities})["city = Rome"]
+    cities = np.where(cities == "Rome", empty, cities)
+    found = metrics_by_slice(click, {"city": cities})
+    assert set(found) == {"city = ", "city = Lima", "city = Oslo"}
+    assert found["city = "] == expected
+    old = np.where(rows["age"] > 40, 1.5, np.nan)
+    assert {"old = 1.5", "old = "} == set(metrics_by_slice(click, {"old": old}))
+    assert len(metrics_by_slice(click, {"city": cities, "old": old})) == 6
+
+
+@pytest.mark.parametrize("count", [300, 302])
+def test_a_column_of_other_rows_is_named(model, rows, count):
+    click = score(model, rows)["click"]
+    with pytest.raises(DataError, match=f"'city' must .* each of 301 rows. Received: {count}"):
+        metrics_by_slice(click, {"city": np.full(count, "Rome")})
+
+
 def test_a_column_that_is_not_there_is_named(rows, tmp_path):
     rows.to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(DataError, match=r"rows.parquet: no column 'cty' \(did you mean 'city'"):

@@ -133,6 +133,22 @@ def test_half_precision(make_model, arrays, name, policy):
     assert all(np.isfinite(value).all() for value in state_of(model))
 
 
+@pytest.mark.parametrize("name", ["pcgrad", "gradnorm"])
+def test_weights_of_another_precision_learn_the_same(make_model, arrays, name):
+    """Of tasks whose towers are of different widths, so that each has weights of its own."""
+    names, learned = ("click", "kind"), {}
+    start = make_model(*names).get_weights()
+    for policy in ("float32", "float64", "bfloat16"):
+        settings = {"optimizer": keras.optimizers.SGD(0.5), "balancing": name}
+        model = make_model(*names, dtype=policy, compile_with=settings)
+        model.set_weights(start)
+        model.fit(*arrays(*names), batch_size=48, shuffle=False, verbose=0)
+        learned[policy] = [np.asarray(weight, np.float32) for weight in model.trainable_weights]
+    for exact, wide, half in zip(*learned.values(), strict=True):
+        np.testing.assert_allclose(wide, exact, atol=1e-5)
+        np.testing.assert_allclose(half, exact, atol=0.1)
+
+
 @pytest.mark.parametrize(
     "balancing", [GradNorm(alpha=0.5), PCGrad(seed=7), FAMO(decay=0.1), "uncertainty"]
 )
@@ -198,6 +214,17 @@ def test_a_balancing_begins_anew_with_each_compile(make_model, arrays):
     np.testing.assert_array_equal(model.balancing.logits, [0, 0])
     model.compile("adam")
     assert model.balancing is None
+
+
+def test_tables_that_are_trainable_only_after_compile_ask_for_another_one(make_model, arrays):
+    model = make_model(*NAMES)
+    model.backbone.embedding.trainable = False
+    model.compile("adam", run_eagerly=True, balancing="gradnorm")
+    model.backbone.embedding.trainable = True
+    with pytest.raises(ModelError, match=r"/table_\w+ was not trainable .* compile it again"):
+        model.fit(*arrays(*NAMES), verbose=0)
+    model.compile("adam", run_eagerly=True, balancing="gradnorm")
+    model.fit(*arrays(*NAMES), verbose=0)
 
 
 def test_what_is_no_balancing_is_refused(make_model):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import average_precision_score, mean_absolute_error, top_k_accuracy_score
 
-from mptrec_tf import ModelError, load_model, save_model
+from mptrec_tf import ModelError, Task, load_model, save_model
+from mptrec_tf.models.objectives import TaskMetrics
 
 TASKS = ("click", "kind", "price")
 
@@ -111,14 +112,28 @@ def test_they_are_saved_and_go_with_their_task(model, arrays, tasks, tmp_path):
         ({"click": keras.metrics.AUC()}, "task 'click' must be a list"),
         ({"click": [3]}, "task 'click' must be Keras metrics or their names. Received: 3"),
         ({"click": ["nonsense"]}, "Received: 'nonsense'"),
-        ({"click": ["AUC"]}, "'click' has two metrics named 'click_auc'"),
-        ({"click": [keras.metrics.AUC(name="auc")]}, "'click' has two metrics named 'click_auc'"),
+        ({"click": ["AUC"]}, "named 'click_auc', since the task 'click' has one"),
+        ({"click": [keras.metrics.AUC(name="auc")]}, "'click' cannot .* named 'click_auc'"),
     ],
 )
 def test_metrics_that_are_refused(make_model, metrics, message):
     keras.metrics.AUC()  # the next one without a name is "auc_1" to Keras
     with pytest.raises(ModelError, match=message):
         make_model(*TASKS, compile_with={"metrics": metrics})
+
+
+def test_metrics_of_two_tasks_have_different_names():
+    tasks = [Task("a", "a"), Task("a_b", "b")]
+    for name in ("b_loss", "b_auc"):
+        wrong = {"a": [keras.metrics.MeanSquaredError(name=name)]}
+        with pytest.raises(ModelError, match=f"'a' cannot .* named 'a_{name}', since .* 'a_b' has"):
+            TaskMetrics(tasks, wrong)
+    others = {
+        task: [keras.metrics.MeanSquaredError(name=name)]
+        for task, name in (("a", "b_mse"), ("a_b", "mse"))
+    }
+    with pytest.raises(ModelError, match=r"'a_b' cannot .* named 'a_b_mse', since .* 'a' has"):
+        TaskMetrics(tasks, others)
 
 
 def test_a_loss_and_the_export_of_keras_are_refused(model, tmp_path):

@@ -172,3 +172,33 @@ def test_the_state_of_both_is_in_files_of_weights(tmp_path):
     fit(again)
     for found, wanted in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_state_of_both_is_set_from_arrays():
+    def new():
+        return make_model(SplitOptimizer(LazyAdam(0.1), keras.optimizers.Adam(0.1)))
+
+    model, again = new(), new()
+    fit(model)
+    again.set_weights(model.get_weights())
+    state = [variable.numpy() for variable in model.optimizer.variables]
+    with pytest.raises(ValueError, match=r"has 6 variables; call build.* Received: \d+ weights"):
+        again.optimizer.set_weights(state)
+    again.optimizer.build(again.trainable_variables)
+    with pytest.raises(ValueError, match=rf"has {len(state)} variables\. Received: 2 weights"):
+        again.optimizer.set_weights(state[:2])
+    again.optimizer.set_weights(state)
+    fit(model)
+    fit(again)
+    for found, wanted in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_variables_of_both_are_excluded_from_weight_decay():
+    decaying = {"learning_rate": 0.1, "weight_decay": 1.0}
+    optimizer = SplitOptimizer(LazyAdam(**decaying), keras.optimizers.AdamW(**decaying))
+    names = ("table_5", "table_6", "kernel", "bias")
+    variables = [keras.Variable([1.0], name=name) for name in names]
+    optimizer.exclude_from_weight_decay(var_names=["bias", "table_6"])
+    optimizer.apply([tf.zeros(1)] * 4, variables)
+    np.testing.assert_allclose(np.concatenate(variables), [0.9, 1, 0.9, 1], rtol=1e-6)

@@ -77,3 +77,10 @@ def test_columns_are_label_mask_and_weight():
     assert Task("t", "l").columns == ("l",)
     assert Task("t", "l", weight="w").columns == ("l", "w")
     assert Task("t", "l", mask="m", weight="w").columns == ("l", "m", "w")
+
+
+def test_a_name_like_a_metric_of_validation_is_refused():
+    with pytest.raises(
+        SpecError, match="'val_click': metrics that begin with val_ are those of val"
+    ):
+        Task("val_click", "click")

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from mptrec_tf import ModelError
+
 from .conftest import randomize
 
 TASKS = ("click", "kind", "price")
@@ -50,6 +52,14 @@ def test_single_tasks_share_nothing(make_baseline, arrays, gradients_of, number)
     assert learning == {TASKS[number]}
     for name in ("experts/kernel_0", "experts/kernel_1", "towers/hidden/kernel_0"):
         assert touched(gradients[name]) == {number}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gradnorm", "GradNorm"), ("pcgrad", "PCGrad")])
+def test_single_tasks_have_no_gradients_to_compare(make_baseline, name, kind):
+    with pytest.raises(ModelError, match=f"balancing by {kind} .* in a SingleTask they share none"):
+        make_baseline("single_task", *TASKS, compile_with={"balancing": name})
+    assert make_baseline("single_task", *TASKS, compile_with={"balancing": "famo"}).balancing
+    assert make_baseline("single_task", "click", compile_with={"balancing": name}).compiled
 
 
 def test_a_weight_that_is_shared_sparsely_learns_from_the_tasks_that_use_it(

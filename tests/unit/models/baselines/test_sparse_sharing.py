@@ -118,6 +118,20 @@ def test_the_search_sees_the_rows_and_the_batches_of_fit(model, arrays):
         assert kernel[mask].min() >= kernel[~mask].max()
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "float64"])
+def test_weights_of_another_precision_are_trained(make_baseline, dataset, policy):
+    sgd = {"optimizer": keras.optimizers.SGD(0.5)}
+    model = make_baseline("sparse_sharing", "click", "like", dtype=policy, compile_with=sgd)
+    before = [np.array(kernel) for kernel in model.network.kernels]
+
+    history = model.fit(dataset("click", "like", batch_size=48), verbose=0).history
+
+    assert np.isfinite(history["loss"]).all()
+    for kernel, old in zip(model.network.kernels, before, strict=True):
+        assert kernel.dtype == policy
+        assert (np.array(kernel) != old).any()
+
+
 @pytest.mark.parametrize("verbose", [0, 2])
 def test_the_search_is_as_verbose_as_fit(model, dataset, capsys, verbose):
     model.fit(dataset("click", "like", batch_size=48), epochs=3, verbose=verbose)
