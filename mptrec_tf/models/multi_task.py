@@ -190,8 +190,8 @@ class MultiTaskModel(keras.Model):
 
         Raises:
             ModelError: If several replicas are to balance several tasks, a loss is given, or
-                `metrics` is no dict by task, has a task that the model has not, or one has two
-                metrics of a name.
+                `metrics` is no dict by task, has a task that the model has not, or two would have
+                the same name.
 
         Example:
 
