@@ -49,8 +49,8 @@ class FeatureEmbedding(keras.layers.Layer):
     share a remainder row begin unlike.
 
     Args:
-        sizes: Number of ids of each single-valued column. All columns share a table by width, so an
-            id beyond its size is not noticed: the layer trusts what an encoder of these sizes gives.
+        sizes: Number of ids of each single-valued column. Columns of a width share a table, so the
+            layer trusts that ids are below these: one beyond them reads another column's row.
         dims: Embedding width of each single-valued column.
         multivalued_sizes: Number of ids of each multi-valued column. Defaults to none.
         multivalued_dims: Embedding width of each multi-valued column. Defaults to none.
