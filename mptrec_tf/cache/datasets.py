@@ -41,7 +41,7 @@ def cached_dataset(
         Batches as large as the first one of `dataset`.
 
     Raises:
-        ModelError: As `cache_rows`, or if `cache` is a word that settings know, or like one,
+        ModelError: As `cache_rows`, or if `cache` is a word that settings know, or like "memory",
             or the dataset is none, is endless or empty, or holds representations already.
 
     Example:
@@ -52,8 +52,7 @@ def cached_dataset(
     model.fit(cached_dataset(model, train, "runs/cache", "train", shuffle=True), epochs=5)
     ```
     """
-    word = isinstance(cache, str) and cache != "memory" and os.sep not in cache
-    if word and difflib.get_close_matches(str(cache), ("memory", "auto", "disk"), cutoff=0.8):
+    if cache != "memory" and _is_word(str(cache).lower()):
         raise ModelError(
             f"cache must be 'memory' or a directory, such as './{cache}'. Received: {cache!r}"
         )
@@ -87,6 +86,12 @@ def cached_dataset(
     # `keras.utils.set_random_seed`.
     seed = int(keras.random.randint((), 0, 2**31 - 1)) if shuffle else 0
     return cached.batches(rows.batch_size, shuffle=shuffle, seed=seed)
+
+
+def _is_word(text: str) -> bool:
+    """Whether a cache of that name is rather a setting than a directory."""
+    like_memory = difflib.get_close_matches(text, ["memory"], cutoff=0.8)
+    return text in ("auto", "disk") or (text.isalpha() and bool(like_memory))
 
 
 class _RowsOfDataset:

@@ -123,7 +123,8 @@ def encoder_of(dataset: Any) -> FeatureEncoder | None:
     Returns:
         `None` of another kind of dataset, or after anything was done to a dataset.
     """
-    return getattr(dataset, "encoder", None)
+    encoder = getattr(dataset, "encoder", None) if isinstance(dataset, tf.data.Dataset) else None
+    return encoder if isinstance(encoder, FeatureEncoder) else None
 
 
 def encode_rows(

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import types
 import warnings
 from collections.abc import Mapping, Sequence
@@ -227,7 +228,8 @@ class FeatureEncoder(keras.layers.Layer):
     def differences(self, other: "FeatureEncoder") -> list[str]:
         """Names of the features that another encoder encodes otherwise; all, if in another order.
 
-        Encoders that were copied, or adapted to the same rows, have none.
+        Encoders that were copied, or adapted to the same rows, have none. Bins and widths of
+        embeddings are a model's: the encoder gives numbers as they are, and ids.
 
         Args:
             other: The other encoder.
@@ -245,17 +247,14 @@ class FeatureEncoder(keras.layers.Layer):
         return [
             mine.name
             for mine, theirs in zip(self.features, other.features, strict=True)
-            if mine != theirs or not self._agrees(other, mine.name)
+            if _rules_of(mine) != _rules_of(theirs) or not self._agrees(other, mine.name)
         ]
 
     def _agrees(self, other: "FeatureEncoder", name: str) -> bool:
-        """Whether bins and ids of a feature are the same, as far as both know them."""
+        """Whether the ids of a feature are the same, as far as both know them."""
         vocabularies = self._vocabularies.get(name), other._vocabularies.get(name)
-        return (
-            self._numeric_state.get(name) == other._numeric_state.get(name)
-            and self._sizes.get(name) == other._sizes.get(name)
-            and (None in vocabularies or vocabularies[0] == vocabularies[1])
-        )
+        same = None in vocabularies or vocabularies[0] == vocabularies[1]
+        return same and self._sizes.get(name) == other._sizes.get(name)
 
     def to_json(self) -> str:
         """The encoding as text: equal texts mean equal encodings."""
@@ -542,13 +541,20 @@ def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> 
         raise SpecError(f"{where} was made from another spec: " + "; ".join(sorted(differences)))
 
 
+def _rules_of(feature: Feature) -> list[Any]:
+    """What of a feature decides how it is encoded, beside what is learned."""
+    names = ("kind", "missing", "hash_buckets", "missing_values", "max_length", "separator")
+    return [getattr(feature, name, None) for name in names]
+
+
 def _warn_of_decimals(name: str, vocabulary: Sequence[str]) -> None:
     """Tells of whole numbers that a file spells as pandas does where some cells are empty."""
     common = vocabulary[:1000]
-    if common and all(text.endswith(".0") and text[:-2].isdecimal() for text in common):
+    if len(common) >= 20 and all(re.fullmatch(r"-?\d+\.0", text) for text in common):
+        whole = common[0].removesuffix(".0")
         warnings.warn(
             f"the categories of {name!r} are {common[0]!r} and others that end in '.0', as pandas "
-            f"writes whole numbers where cells are empty. A frame has {common[0][:-2]!r} for them, "
+            f"writes whole numbers where cells are empty. The numbers in a frame give {whole!r}, "
             "which is another category: write the column as whole numbers, such as pandas' Int64",
             stacklevel=3,
         )

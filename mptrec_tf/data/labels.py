@@ -292,7 +292,8 @@ def _numbers(task: Task, name: str, column: pa.ChunkedArray, chunk: Chunk) -> np
     try:
         return as_floats(column, name, chunk.where)
     except DataError as error:
-        hint = " (or give the task a rule, such as positive='yes')" if name == task.label else ""
+        ruled = name == task.label and task.kind == "binary"
+        hint = " (or give the task a rule, such as positive='yes')" if ruled else ""
         raise DataError(f"{error}; the task {task.name!r} reads it{hint}") from error
 
 

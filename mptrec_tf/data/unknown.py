@@ -28,7 +28,7 @@ class UnknownValues:
         self._columns = {
             feature.name: column
             for column, feature in enumerate(encoder.categorical_features)
-            if feature.hash_buckets is None
+            if feature.hash_buckets is None and encoder.vocabulary_size(feature.name) > FIRST_ID
         }
         self._unknown = dict.fromkeys(self._columns, 0)
 
@@ -56,6 +56,7 @@ class UnknownValues:
                 known = self._encoder.vocabulary(name)[:SHOWN]
                 warnings.warn(
                     f"{where}: no value of column {name!r} is in the vocabulary, which begins with "
-                    f"{known}; all {count:,} are encoded as unknown. Is it spelled otherwise here?",
+                    f"{known}; all {count:,} are encoded as unknown: are they new, or spelled "
+                    "otherwise?",
                     stacklevel=2,
                 )

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from mptrec_tf.data import read_chunks
 from mptrec_tf.data.labels import require_labels
 from mptrec_tf.data.readers import Source, describe
-from mptrec_tf.errors import DataError, ModelError
+from mptrec_tf.errors import DataError, ModelError, SpecError
 from mptrec_tf.evaluation.batches import encoded_batches, graph, read_columns
 from mptrec_tf.evaluation.calibration import Reliability, reliability
 from mptrec_tf.evaluation.grouped import grouped_auc
@@ -212,6 +212,8 @@ def score(
     if tasks is None:
         tasks = _tasks_in(source, model.tasks)
     else:
+        if isinstance(tasks, str | Task):
+            raise SpecError(f"tasks must be a list of tasks or of their names. Received: {tasks!r}")
         tasks = given_tasks([model.task(t) if isinstance(t, str) else t for t in tasks])
     for task in tasks:
         _require_same_outputs(task, model.task(task.name))

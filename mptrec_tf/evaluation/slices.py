@@ -45,7 +45,7 @@ def metrics_by_slice(
                 f"the column {name!r} must have a value for each of {len(scored.labels)} rows. "
                 f"Received: {len(values)} values"
             )
-    frame = pd.DataFrame({name: np.asarray(values)[rows] for name, values in columns.items()})
+    frame = pd.DataFrame({name: pd.Series(values).array[rows] for name, values in columns.items()})
     frame = frame.astype(object).where(frame.notna(), "")
     parts = frame.groupby(list(columns), sort=True).indices
     largest = sorted(parts, key=lambda key: len(parts[key]), reverse=True)[:most]

@@ -292,7 +292,7 @@ class GrowingModel(MultiTaskModel):
         if self._tuned is None:
             return self._stage1_outcome(x, y, weights)
         frozen = tf.nest.map_structure(ops.stop_gradient, self.represent(x))
-        return self._outcome(y, weights, self.logits(frozen, [self._tuned], training=True))
+        return self.with_penalties(y, weights, self.logits(frozen, [self._tuned], training=True))
 
     def _stage1_outcome(self, x: Any, y: Mapping[str, Any], weights: Mapping[str, Any]) -> Outcome:
         """What a step of stage 1 minimizes, for subclasses that train more than the tasks."""

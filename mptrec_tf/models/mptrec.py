@@ -428,7 +428,7 @@ class MPTRec(GrowingModel):
             features = ops.concatenate([features, shared], axis=0)
         outputs = self.towers(features, training=True)
         logits = {name: out[:rows] for name, out in zip(names, outputs, strict=True)}
-        outcome = self._training_outcome(y, weights, logits)
+        outcome = self.with_penalties(y, weights, logits)
         if self.generic_weight:
             generic = {name: out[rows:] for name, out in zip(names, outputs, strict=True)}
             parts = self._outcome(y, weights, generic).task_losses

@@ -53,9 +53,9 @@ class Outcome(NamedTuple):
 class MultiTaskModel(keras.Model):
     """A model of several tasks: its losses, metrics and masks follow from the tasks.
 
-    A subclass gives `logits_of`; `training_outcome` where more is trained than the tasks' losses;
-    `measured` where predictions answer to other labels than those given. `fit` runs
-    `steps_per_execution` steps in one XLA computation, see `MultiStep`.
+    A subclass gives `logits_of`; `training_outcome` where more is trained than the tasks' losses,
+    which `with_penalties` gives; `measured` where predictions answer to other labels than those
+    given. `fit` runs `steps_per_execution` steps in one XLA computation, see `MultiStep`.
 
     The metric `loss` of a training step is what the step minimizes: the tasks' losses by their
     weights, what a subclass adds to them, and the penalties of layers. That of `evaluate`, and so
@@ -128,7 +128,7 @@ class MultiTaskModel(keras.Model):
             weights: Example weights by task, float (B,), of the tasks that have some.
         """
         names = [task.name for task in self.trained_tasks]
-        return self._training_outcome(y, weights, self.logits_of(x, names, training=True))
+        return self.with_penalties(y, weights, self.logits_of(x, names, training=True))
 
     def measured(self, y: Mapping[str, Any]) -> Mapping[str, Any]:
         """The labels that losses and metrics compare predictions with; a subclass may correct them.
@@ -594,13 +594,18 @@ class MultiTaskModel(keras.Model):
             metrics.update(name, labels, out, losses[name], (weights or {}).get(name))
         return metrics.results(logits)
 
-    def _training_outcome(
+    def with_penalties(
         self, y: Mapping[str, Any], weights: Mapping[str, Any], logits: dict[str, Any]
     ) -> Outcome:
-        """The tasks' losses, and the penalties that layers add.
+        """The tasks' losses, and the penalties that layers have added in this step.
 
         Penalties are read before the losses are taken, at which replicas wait for one another: they
         run in threads of one process, which share what a layer has added.
+
+        Args:
+            y: Labels by task, float (B,), NaN for no label.
+            weights: Example weights by task, float (B,), of the tasks that have some.
+            logits: float32 (B, outputs) by task.
         """
         penalties = sum((ops.cast(term, "float32") for term in self.losses), 0.0)
         return self._outcome(y, weights, logits)._replace(other=penalties)
@@ -639,9 +644,10 @@ class MultiTaskModel(keras.Model):
         """Example weights that are arrays: Keras takes those of all tasks or of none."""
         if not isinstance(y, Mapping) or weights is None:
             return weights
+        measured = self.measured(y)
         for name, values in (_by_task(y, weights) or {}).items():
             by_row(name, np.asarray(values), "example weights")
-            check_example_weights(self.task(name), values, y[name], "sample_weight")
+            check_example_weights(self.task(name), values, measured[name], "sample_weight")
         if not isinstance(weights, Mapping):
             return weights
         whole: dict[str, Any] = {n: np.ones(len(labels), np.float32) for n, labels in y.items()}

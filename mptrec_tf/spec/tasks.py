@@ -79,7 +79,7 @@ class Task:
                 f"task {self.name!r}: metrics that begin with val_ are those of validation; give "
                 "the task another name"
             )
-        if self.name in SHARED_METRICS:
+        if self.name == "val" or (self.name == "mean" and self.kind == "binary"):
             raise ValueError(
                 f"task {self.name!r}: a metric of it would be named {SHARED_METRICS[self.name]!r}, "
                 "as that of all tasks is; give the task another name"

@@ -93,7 +93,7 @@ class ESMM(FunnelModel):
         steps = self.towers(self.represent(x, training=True), training=True)
         names = [task.name for task in self.tasks]
         joint = dict(zip(names, self.in_order(_products(steps)), strict=True))
-        outcome = self._training_outcome(self.reached(y), weights, joint)
+        outcome = self.with_penalties(self.reached(y), weights, joint)
         if not self.conditional:
             return outcome
         predicted = dict(zip(names, self.in_order(steps), strict=True))

@@ -446,12 +446,17 @@ def test_the_features_of_encoder_and_spec_are_compared():
 
 
 def test_whole_numbers_with_a_decimal_are_told():
-    with pytest.warns(UserWarning, match=r"categories of 'user' are '3\.0'.*A frame has '3'"):
-        FeatureEncoder([CategoricalFeature("user")]).adapt({"user": ["3.0", "3.0", "5.0", ""]})
+    def adapt(values):
+        return FeatureEncoder([CategoricalFeature("user")]).adapt({"user": values})
+
+    numbers = [f"{number}.0" for number in range(-1, 20)]
+    with pytest.warns(UserWarning, match=r"categories of 'user' are '-?\d+\.0'.* give '-?\d+',"):
+        adapt([*numbers, ""])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FeatureEncoder([CategoricalFeature("user")]).adapt({"user": ["3.0", "3.1", "3"]})
-        FeatureEncoder([CategoricalFeature("user")]).adapt({"user": [3.0, float("nan"), 5.0]})
+        adapt([*numbers, "0.5"])
+        adapt(numbers[:19])
+        adapt([float("nan"), *map(float, numbers)])
 
 
 @pytest.mark.parametrize("call", [make_dataset, encode_rows], ids=["make_dataset", "encode_rows"])
@@ -468,3 +473,5 @@ def test_a_column_without_a_known_value_is_told(call):
         warnings.simplefilter("error")
         call({"user": ["A"] * 99, "city": ["Rome"] * 99}, encoder)
         call({"user": [""] * 200, "city": ["Rome"] * 200}, encoder)
+        rare = FeatureEncoder([CategoricalFeature("user", min_count=2)]).adapt({"user": ["a", "b"]})
+        call({"user": ["c"] * 200}, rare)

@@ -6,7 +6,17 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from mptrec_tf import FeatureEncoder, ModelError, MPTRec, SpecError, load_model, make_dataset
+from mptrec_tf import (
+    CategoricalFeature,
+    FeatureEncoder,
+    ModelError,
+    MPTRec,
+    MultiValuedFeature,
+    NumericFeature,
+    SpecError,
+    load_model,
+    make_dataset,
+)
 from mptrec_tf.evaluation import evaluate, score
 from mptrec_tf.models import ProbeModule, save_model
 
@@ -78,14 +88,19 @@ def test_the_dataset_remembers_what_encoded_it(encoder, frame, tasks, other, mod
     model.fit(dataset, verbose=0)
 
 
-def test_encoders_differ_in_features_order_bins_and_ids(encoder, frame):
+def test_encoders_differ_in_what_they_give(encoder, frame):
     def differences(features, rows=frame):
         return FeatureEncoder(features).adapt(rows).differences(encoder)
 
     age, city, tags, gain = encoder.features
     assert differences([city, age, tags, gain]) == ["city", "age", "tags", "gain"]
     assert differences([age, city, tags]) == ["age", "city", "tags"]
-    assert differences(encoder.features, frame.assign(age=frame.age + 1)) == ["age"]
+    assert differences([NumericFeature("age", missing=0), city, tags, gain]) == ["age"]
+    assert differences([age, city, MultiValuedFeature("tags", max_length=2), gain]) == ["tags"]
+    # What a model makes of numbers and ids is its own.
+    wide = CategoricalFeature("city", embedding_dim=16)
+    assert differences([NumericFeature("age", bins=9), wide, tags, gain]) == []
+    assert differences(encoder.features, frame.assign(age=frame.age + 1)) == []
     assert differences(encoder.features, frame.assign(city=frame.city + "!")) == ["city"]
 
 
@@ -129,3 +144,19 @@ def test_tasks_are_scored_by_name(model, frame, tasks):
     assert evaluate(model, frame, ["like"]) == evaluate(model, frame, [tasks["like"]])
     with pytest.raises(ModelError, match="no task 'lik'"):
         score(model, frame, ["lik"])
+    for one in ("like", tasks["like"]):
+        with pytest.raises(SpecError, match="a list of tasks or of their names"):
+            score(model, frame, one)
+
+
+def test_an_attribute_of_another_kind_is_no_encoder(model, arrays):
+    class Batches(keras.utils.PyDataset):
+        encoder = "of something else"
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return arrays(*STAGE1)
+
+    model.fit(Batches(), verbose=0)
