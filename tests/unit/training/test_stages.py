@@ -178,7 +178,7 @@ def test_other_rows_of_a_new_task_are_refused(stream, stage1, make_config, sourc
 def test_streamed_training_counts_its_steps_and_learns(make_config, sources, tmp_path):
     trained = pretrain(make_config(stream=True), sources, tmp_path, verbose=0)
     assert int(trained.model.optimizer.iterations) == 3 * 4  # 200 rows in batches of 64
-    assert trained.epochs[-1]["loss"] < trained.epochs[0]["loss"]
+    assert trained.epochs[-1]["click_loss"] < trained.epochs[0]["click_loss"]
 
 
 def test_streamed_data_are_checked_as_a_whole_before_training(make_config, frame, tmp_path):
