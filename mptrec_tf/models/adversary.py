@@ -4,9 +4,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.layers import GradientReversal, TaskClassifier
+from mptrec_tf.layers.replicas import over_replicas
 
 FORMS = ("representations", "assigned", "periodic")
 
@@ -60,11 +62,10 @@ class Adversary(keras.layers.Layer):
             )
             recognized = _cross_entropy(own, self.classifier(specific))
             log_odds = ops.log_softmax(self.classifier(shared, frozen=True))
-            return _mean(recognized) - alpha * _mean(log_odds)
+            return _mean(recognized) - ops.cast(alpha, "float32") * _mean(log_odds)
         logits = self.classifier(self.reversal(shared, alpha=alpha))
-        counts = ops.cast(assignment >= 0, "float32")
         losses = _cross_entropy(ops.maximum(assignment, 0), logits)
-        return ops.sum(losses * counts) / ops.maximum(ops.sum(counts), 1.0)
+        return _mean(losses, assignment >= 0)
 
 
 def assign_lowest_loss(losses: Any) -> Any:
@@ -88,9 +89,12 @@ def assign_lowest_loss(losses: Any) -> Any:
     return ops.cast(ops.where(ops.any(known, axis=-1), lowest, -1), "int32")
 
 
-def _mean(values: Any) -> Any:
-    """The mean; 0 of no rows, as the last batch can leave for one of several replicas."""
-    return ops.sum(values) / ops.maximum(ops.cast(ops.size(values), values.dtype), 1)
+def _mean(values: Any, counted: Any = None) -> Any:
+    """The mean of what is counted, 0 of nothing; with several replicas as `mean_loss` has it."""
+    values = ops.cast(values, "float32")
+    counts = ops.ones_like(values) if counted is None else ops.cast(counted, "float32")
+    count = over_replicas(tf.distribute.ReduceOp.MEAN, ops.sum(counts))
+    return ops.sum(values * counts) / ops.where(count > 0, count, 1.0)
 
 
 def _cross_entropy(classes: Any, logits: Any) -> Any:

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 
 def can_run(model: keras.Model) -> bool:
-    """Whether a compiled model can run several steps as one: XLA, one device, no eager mode."""
+    """Whether a compiled model can run several steps as one: XLA, no strategy, no eager mode."""
     return bool(
         model.jit_compile
         and model.steps_per_execution > 1
         and not model.run_eagerly
-        and model.distribute_strategy.num_replicas_in_sync == 1
         and not tf.distribute.has_strategy()
+        and model.distribute_strategy is tf.distribute.get_strategy()
     )
 
 

@@ -18,6 +18,7 @@ from mptrec_tf.data.datasets import require_rules, rows_by_number
 from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.data.labels import check_example_weights, check_labels
 from mptrec_tf.errors import ModelError
+from mptrec_tf.layers.replicas import over_replicas
 from mptrec_tf.models.inputs import check_inputs
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
 from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss, named
@@ -452,6 +453,13 @@ class MultiTaskModel(keras.Model):
             "so that what is served takes raw rows"
         )
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Does nothing: these models are built when they are made.
+
+        Keras averages the first batch over the replicas for it, and fails where these have parts of
+        other sizes.
+        """
+
     def begin_epoch(self, fraction_done: float, steps_left: int | None) -> None:
         """Tells how far the training is; for subclasses that depend on it.
 
@@ -587,6 +595,8 @@ class MultiTaskModel(keras.Model):
             rows: How many rows it is of, likewise.
         """
         metrics = self._metrics_of_tasks
+        # Each replica's loss is a part of their mean, however many rows it has.
+        rows = over_replicas(tf.distribute.ReduceOp.MEAN, ops.cast(rows, "float32"))
         metrics.loss.update_state(loss, sample_weight=rows)
         y = self.measured(y)
         for name, out in logits.items():
@@ -616,7 +626,8 @@ class MultiTaskModel(keras.Model):
         """The tasks' losses and nothing else: no `other`."""
         losses = self._example_losses(y, logits)
         task_losses = {
-            name: self.task(name).loss_weight * mean_loss(values, weights.get(name))
+            name: self.task(name).loss_weight
+            * mean_loss(values, ops.cast(y[name], "float32"), weights.get(name))
             for name, values in losses.items()
         }
         return Outcome(task_losses, logits, losses)

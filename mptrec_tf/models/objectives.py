@@ -66,20 +66,21 @@ def example_losses(task: Task, labels: Any, logits: Any) -> Any:
     return ops.where(known, losses, np.nan)
 
 
-def mean_loss(losses: Any, weights: Any = None) -> Any:
+def mean_loss(losses: Any, labels: Any, weights: Any = None) -> Any:
     """Weighted sum over the labelled examples, over their number; 0 where none has a label.
 
     With several replicas the number is the mean over them, so that the mean of their losses is the
     loss of the whole batch, however its labels are spread.
 
     Args:
-        losses: float32 (B,), NaN for no label.
+        losses: float32 (B,).
+        labels: float32 (B,), NaN for no label.
         weights: float32 (B,), or `None` for equal weights.
 
     Returns:
-        A scalar.
+        A scalar, NaN where the loss of a labelled example is.
     """
-    known = ops.logical_not(ops.isnan(losses))
+    known = ops.logical_not(ops.isnan(labels))
     losses = ops.where(known, losses, 0.0)
     if weights is not None:
         losses = ops.where(known, losses * weights, 0.0)
@@ -102,7 +103,7 @@ class LogitAUC(keras.metrics.AUC):
     Keras's AUC places its thresholds evenly over [0, 1], where the scores of rare events crowd near
     0. The area depends on the order of scores only, so the logits are spread by
     `(1 + softsign(logit / 8)) / 2` first, which tells far-out scores apart where a sigmoid
-    saturates. NaN where there is no positive or no negative example.
+    saturates. NaN where there is no positive or no negative example, or a score that counts is NaN.
 
     Args:
         num_thresholds: Defaults to 1,000: within about 1e-4 of the exact area,
@@ -120,16 +121,25 @@ class LogitAUC(keras.metrics.AUC):
 
     def __init__(self, num_thresholds: int = 1000, name: str = "auc", **kwargs: Any) -> None:
         super().__init__(num_thresholds=num_thresholds, name=name, **kwargs)
+        self.undefined = self.add_variable((), "zeros", name="undefined")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         logits = ops.convert_to_tensor(y_pred, "float32")
+        undefined = ops.cast(ops.isnan(logits), "float32")
+        if sample_weight is not None:
+            undefined *= ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(logits))
+        self.undefined.assign_add(ops.sum(undefined))
         super().update_state(y_true, 0.5 + 0.5 * ops.softsign(logits / 8.0), sample_weight)
 
     def result(self) -> Any:
         positives = self.true_positives[0] + self.false_negatives[0]
         negatives = self.false_positives[0] + self.true_negatives[0]
         both = ops.logical_and(positives > 0, negatives > 0)
-        return ops.where(both, super().result(), np.nan)
+        return ops.where(both & (self.undefined == 0), super().result(), np.nan)
+
+    def reset_state(self) -> None:
+        super().reset_state()
+        self.undefined.assign(0.0)
 
 
 class TaskMetrics:

@@ -23,7 +23,7 @@ from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.assignment import PeriodicAssignment
 from mptrec_tf.training.checkpoint import ResumableEarlyStopping
 from mptrec_tf.training.warm_start import WarmStart
-from mptrec_tf.training.workers import chief_first, number_of_workers
+from mptrec_tf.training.workers import chief_first
 
 EVALUATION_BATCH = 4096
 CACHE = "representations"
@@ -180,7 +180,7 @@ def fit_stage(
     train = data.train.batches(
         training.batch_size, shuffle=True, seed=seed, with_example_ids=periodic
     )
-    alone = number_of_workers(strategy.cluster_resolver) == 1
+    alone = strategy.num_replicas_in_sync == 1
     with strategy.scope():
         model.compile(
             optimizer_for(training, int(train.cardinality()) * training.epochs),

@@ -162,3 +162,15 @@ def test_labels_of_no_task_do_not_matter(make_model, arrays, copy_of):
         each.fit(tf.data.Dataset.from_tensor_slices((x, labels)).batch(48), verbose=0)
     for left, right in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_a_model_that_diverged_has_no_loss_and_no_area(jit_compile, model, batches):
+    _, x, y, _ = batches
+    model.compile("adam", jit_compile=jit_compile)
+    for weight in model.trainable_weights:
+        weight.assign(weight * np.nan)
+    settings = {"batch_size": 48, "verbose": 0}
+    found = model.evaluate(x, y, return_dict=True, **settings)
+    found |= model.fit(x, y, **settings).history
+    assert all(np.isnan(values).all() for values in found.values()), found

@@ -60,9 +60,11 @@ def test_mean_loss_leaves_out_missing_labels(case):
 
     losses = example_losses(task, tf.constant(labels), tf.constant(logits))
 
-    assert float(mean_loss(losses)) == pytest.approx(np.nanmean(expected), rel=1e-5)
+    assert float(mean_loss(losses, labels)) == pytest.approx(np.nanmean(expected), rel=1e-5)
     weighted = np.nansum(expected * weights) / 4
-    assert float(mean_loss(losses, tf.constant(weights))) == pytest.approx(weighted, rel=1e-5)
+    assert float(mean_loss(losses, labels, weights)) == pytest.approx(weighted, rel=1e-5)
+    broken = np.where(np.isnan(labels), losses, NAN)
+    assert np.isnan(float(mean_loss(broken, labels)))
 
 
 def test_missing_labels_have_no_gradient(case):
@@ -70,7 +72,7 @@ def test_missing_labels_have_no_gradient(case):
     known = ~np.isnan(labels)
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
-        loss = mean_loss(example_losses(task, tf.constant(labels), variable))
+        loss = mean_loss(example_losses(task, tf.constant(labels), variable), labels)
     gradient = tape.gradient(loss, variable).numpy()
 
     step = 1e-3
@@ -89,10 +91,23 @@ def test_a_task_without_labels_costs_nothing(case):
     task, labels, logits = case
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
-        loss = mean_loss(example_losses(task, tf.fill(labels.shape, NAN), variable))
+        none = tf.fill(labels.shape, NAN)
+        loss = mean_loss(example_losses(task, none, variable), none)
 
     assert float(loss) == 0
     assert (tape.gradient(loss, variable).numpy() == 0).all()
+
+
+def test_the_area_of_scores_that_are_none_is_none():
+    labels, logits = [0.0, 1.0, 1.0, 0.0], [NAN, 2.0, 1.0, 0.0]
+    metric = LogitAUC()
+    metric.update_state(labels, logits, [0.0, 1.0, 1.0, 1.0])
+    assert float(metric.result()) == pytest.approx(1.0, abs=1e-3)
+    metric.update_state(labels, logits)
+    assert np.isnan(float(metric.result()))
+    metric.reset_state()
+    metric.update_state(labels[1:], logits[1:])
+    assert float(metric.result()) == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("logit", [-300.0, 300.0])

@@ -1,8 +1,13 @@
 """XLA, half precision, several replicas, several steps in one call."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from mptrec_tf.training import MultiWorkerStrategy
 
 STAGE1 = ("click", "kind", "price")
 SMALL = {"tower_units": (4,), "input_projection": 3}
@@ -13,7 +18,7 @@ def test_xla_gives_the_same_training(make_model, dataset):
     for jit in (False, True):
         keras.utils.set_random_seed(1)
         model = make_model(*STAGE1, compile_with={"run_eagerly": False, "jit_compile": jit})
-        history = model.fit(dataset(*STAGE1, batch_size=32), verbose=0).history
+        history = model.fit(dataset(*STAGE1, batch_size=31), verbose=0).history
         results.append((history, model.trainable_weights))
 
     (history, weights), (xla_history, xla_weights) = results
@@ -76,35 +81,37 @@ def test_several_steps_in_one_call(make_model, dataset):
 
 
 REPLICAS = """
+# The last batch of 31 has three rows, two for one replica.
 # Few labels for one replica of a batch, many for the other one.
 rows["like"] = [v if i % 32 > 12 else float("nan") for i, v in enumerate(rows["like"])]
 click, like, buy = (mpt.Task(name, name) for name in ("click", "like", "buy"))
 
 
 def make_model():
-    # Layers add penalties, which each replica has to take from its own threads.
-    settings = {"expert_units": (6,), "tower_units": (4,), "l2_embedding": 1.0}
-    model = mpt.MPTRec(encoder, [click, like], **settings)
+    model = mpt.MPTRec(encoder, [click, like], expert_units=(6,), tower_units=(4,))
     model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     return model
 
 
 def train(model):
     x = encoder.encode(rows)
-    data = mpt.make_dataset(rows, encoder, [click, like], batch_size=32)
+    data = mpt.make_dataset(rows, encoder, [click, like], batch_size=31)
     stage1 = model.fit(data, validation_data=data, epochs=2, verbose=0).history
+    # Its layers add penalties, of which each replica has to take those of its own thread.
+    settings = {"calibrator_weight": 50.0, "l2_embedding": 1.0}
     with model.distribute_strategy.scope():
         funnel = mpt.model_class("aitm")(
-            encoder, [click, like], expert_units=(6,), tower_units=(4,), calibrator_weight=50.0
+            encoder, [click, like], expert_units=(6,), tower_units=(4,), **settings
         )
         funnel.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    funnel.fit(data, epochs=2, verbose=0)
+    even = mpt.make_dataset(rows, encoder, [click, like], batch_size=32)
+    funnel.fit(even, epochs=2, verbose=0)
     stage1_weights = [weight.numpy().tolist() for weight in model.trainable_weights]
     before = model.predict(x, batch_size=32, verbose=0)
     # Made outside of the scope, so add_task has to enter it.
     model.add_task(buy, tower_units=(4,))
-    new = mpt.make_dataset(rows, encoder, [buy], batch_size=32)
-    every = mpt.make_dataset(rows, encoder, [click, like, buy], batch_size=32)
+    new = mpt.make_dataset(rows, encoder, [buy], batch_size=31)
+    every = mpt.make_dataset(rows, encoder, [click, like, buy], batch_size=31)
     frozen = model.fingerprint(frozen_only=True)
     stage2 = model.fit(new, validation_data=every, epochs=2, verbose=0).history
     after = model.predict(x, batch_size=32, verbose=0)
@@ -131,6 +138,24 @@ def test_two_replicas_train_as_one(one_and_two_replicas):
     for found in (one, two):
         assert found["same"] == [True, True]
         assert found["frozen"]
-        assert found["iterations"] == 6
+        assert found["iterations"] == 8
     for weight, expected in zip(two["weights"], one["weights"], strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "one device", "several workers"])
+def test_a_strategy_of_one_replica_trains_as_none(kind, make_model, dataset):
+    strategy = {
+        "mirrored": lambda: tf.distribute.MirroredStrategy(["CPU:0"]),
+        "one device": lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+        "several workers": MultiWorkerStrategy,
+    }[kind]()
+    histories = []
+    for scope in (strategy.scope(), contextlib.nullcontext()):
+        keras.utils.set_random_seed(1)
+        with scope:
+            model = make_model("click", "like", compile_with={"run_eagerly": False})
+        rows = dataset("click", "like", batch_size=32)
+        histories.append(model.fit(rows, validation_data=rows, epochs=2, verbose=0).history)
+    for name, values in histories[1].items():
+        np.testing.assert_allclose(histories[0][name], values, rtol=1e-3, err_msg=name)
