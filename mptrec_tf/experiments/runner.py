@@ -18,7 +18,7 @@ from mptrec_tf.evaluation.two_stage import versions
 from mptrec_tf.experiments.config import Experiment
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.plan import TREES, Cell, Run, outdated, plan
-from mptrec_tf.experiments.store import Line, Results, only_one
+from mptrec_tf.experiments.store import Line, Results
 from mptrec_tf.experiments.training import (
     MODEL_FILE,
     TRAINING,
@@ -27,7 +27,7 @@ from mptrec_tf.experiments.training import (
     with_values,
 )
 from mptrec_tf.experiments.trees import check_trees
-from mptrec_tf.files import write_json
+from mptrec_tf.files import only_one, write_json
 from mptrec_tf.models import save_model
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import CACHE

@@ -1,11 +1,9 @@
 """Results on disk: a line for each finished cell of an experiment, complete at every moment."""
 
-import contextlib
 import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from mptrec_tf.errors import ModelError
@@ -60,23 +58,3 @@ class Results:
             write_text("".join(f"{text}\n" for text in texts), self.path)
         finally:
             os.close(directory)
-
-
-@contextlib.contextmanager
-def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Lets one process at a time work in a directory; a process that is killed lets it go.
-
-    Args:
-        directory: The directory.
-
-    Raises:
-        ModelError: If another process works there.
-    """
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ModelError(f"{directory}: another process runs experiments there") from error
-        yield

@@ -1,5 +1,6 @@
 """The two stages as a run has them: from files and a configuration to saved models."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -14,6 +15,7 @@ from mptrec_tf.data.datasets import encode_rows
 from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ModelError
+from mptrec_tf.files import only_one
 from mptrec_tf.models import MPTRec, load_model, save_model
 from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.spec import Task
@@ -57,7 +59,7 @@ def pretrain(
 
     Raises:
         ModelError: If the directory holds the training of another configuration, or the earlier
-            model has another architecture.
+            model has another architecture, or another process works in the directory.
         SpecError: If early stopping is to watch a metric that the tasks do not have.
         DataError: If the data do not fit the spec.
 
@@ -81,17 +83,18 @@ def pretrain(
             taken = warm_start(model, earlier)
     if taken is not None and verbose:
         print(taken)
-    trained = fit_stage(
-        model,
-        config.stage1.training,
-        data,
-        directory / "stage1",
-        identity=stage1_identity(config, earlier),
-        seed=seed,
-        verbose=verbose,
-    )
-    if is_chief(trained.model.distribute_strategy):
-        save_model(trained.model, directory / STAGE1_FILE)
+    with _alone(directory, model):
+        trained = fit_stage(
+            model,
+            config.stage1.training,
+            data,
+            directory / "stage1",
+            identity=stage1_identity(config, earlier),
+            seed=seed,
+            verbose=verbose,
+        )
+        if is_chief(trained.model.distribute_strategy):
+            save_model(trained.model, directory / STAGE1_FILE)
     return dataclasses.replace(trained, warm_start=taken)
 
 
@@ -123,8 +126,8 @@ def prompt_tune(
         The trained model and its history.
 
     Raises:
-        ModelError: If the model has that task already, the directory holds another training, or its
-            `model.keras` has tasks that the new model would lack.
+        ModelError: If the model has that task already, the directory holds another training, its
+            `model.keras` has tasks that the new model would lack, or another process works there.
         SpecError: If there is no such task or metric, or the model was made from other features.
         DataError: If the data do not fit the spec.
 
@@ -136,23 +139,24 @@ def prompt_tune(
     ```
     """
     directory = pathlib.Path(directory)
-    require_tasks_kept(model, task_name, directory)
-    data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
-    identity = stage2_identity(config, model, task_name)
-    add_module(config, model, task_name, seed)
-    trained = fit_stage(
-        model,
-        config.stage2.training,
-        data,
-        directory / f"stage2-{task_name}",
-        identity=identity,
-        cache=config.stage2.cache,
-        cache_dtype=config.stage2.cache_dtype,
-        seed=seed,
-        verbose=verbose,
-    )
-    if is_chief(trained.model.distribute_strategy):
-        save_model(trained.model, directory / MODEL_FILE)
+    with _alone(directory, model):
+        require_tasks_kept(model, task_name, directory)
+        data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
+        identity = stage2_identity(config, model, task_name)
+        add_module(config, model, task_name, seed)
+        trained = fit_stage(
+            model,
+            config.stage2.training,
+            data,
+            directory / f"stage2-{task_name}",
+            identity=identity,
+            cache=config.stage2.cache,
+            cache_dtype=config.stage2.cache_dtype,
+            seed=seed,
+            verbose=verbose,
+        )
+        if is_chief(trained.model.distribute_strategy):
+            save_model(trained.model, directory / MODEL_FILE)
     return trained
 
 
@@ -305,3 +309,9 @@ def _read(
         return RowsInMemory(arrays)
 
     return StageData(encoder, tasks, rows(sources.train, True), rows(sources.validation, False))
+
+
+def _alone(directory: pathlib.Path, model: MPTRec) -> contextlib.AbstractContextManager[None]:
+    """Refuses a second training in a directory; of several workers the chief does, which writes."""
+    chief = is_chief(model.distribute_strategy)
+    return only_one(directory) if chief else contextlib.nullcontext()

@@ -15,7 +15,7 @@ import keras_tuner
 
 from mptrec_tf.config import Config
 from mptrec_tf.errors import ModelError, SpecError
-from mptrec_tf.files import write_json
+from mptrec_tf.files import only_one, write_json
 from mptrec_tf.tuning.hypermodel import StageHyperModel
 from mptrec_tf.tuning.oracle import PatientOracle
 
@@ -72,7 +72,8 @@ class StageTuner(keras_tuner.Tuner):
     `search(verbose=0)` takes nothing else: the hypermodel holds the rows.
 
     Raises:
-        ModelError: If the directory holds the search of another configuration, or of other rows.
+        ModelError: If the directory holds the search of another configuration, or of other rows;
+            from `search`, if another process searches there.
         SpecError: If `trials` is not positive.
         RuntimeError: From `search`, if all trials fail.
 
@@ -113,6 +114,11 @@ class StageTuner(keras_tuner.Tuner):
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(oracle, hypermodel, directory=path.parent, project_name=path.name)
         write_json(identity, path / IDENTITY)
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the trials that are left; see `keras_tuner.Tuner.search`."""
+        with only_one(self.project_dir):
+            super().search(*args, **kwargs)
 
     def results(self) -> list[TrialResult]:
         """The trials that are over, in their order."""

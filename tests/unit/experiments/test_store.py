@@ -8,7 +8,6 @@ import pytest
 
 from mptrec_tf.errors import ModelError
 from mptrec_tf.experiments import Results
-from mptrec_tf.experiments.store import only_one
 
 
 def test_lines_are_kept_in_order_and_whole(tmp_path):
@@ -39,14 +38,3 @@ def test_a_broken_line_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"digest":"1"}\n{"dig\n')
     with pytest.raises(ModelError, match=r"a\.jsonl: line 2 is no JSON"):
         Results(tmp_path / "a.jsonl").lines()
-
-
-def test_one_process_at_a_time(tmp_path):
-    with (
-        only_one(tmp_path / "runs"),
-        pytest.raises(ModelError, match="another process runs experiments there"),
-        only_one(tmp_path / "runs"),
-    ):
-        pass
-    with only_one(tmp_path / "runs"):
-        pass

@@ -10,6 +10,7 @@ import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, Task, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
+from mptrec_tf.files import only_one
 from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam
 from mptrec_tf.training import (
@@ -145,6 +146,17 @@ def test_other_rows_in_the_same_directory_are_refused(make_config, sources, copi
     swapped = sources._replace(train=sources.validation)
     with pytest.raises(ModelError, match=r"other rows \(what differs: rows\)"):
         pretrain(make_config(), swapped, copied, verbose=0)
+
+
+def test_two_trainings_in_one_directory_are_refused(make_config, sources, copied):
+    config = make_config()
+    model = load_model(copied / "stage1.keras")
+    with only_one(copied):
+        with pytest.raises(ModelError, match="another process works there"):
+            pretrain(config, sources, copied, verbose=0)
+        with pytest.raises(ModelError, match="another process works there"):
+            prompt_tune(config, model, "buy", sources, copied, verbose=0)
+    prompt_tune(config, model, "buy", sources, copied, verbose=0)
 
 
 def test_a_model_with_other_added_tasks_is_not_replaced(stage1, copied, make_config, sources):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from mptrec_tf import ModelError, SpecError
+from mptrec_tf.files import only_one
 from mptrec_tf.tuning import Stage1HyperModel, StageTuner, oracle, tuner
 
 SMALL = {
@@ -134,6 +135,15 @@ def test_a_kill_at_any_write_loses_nothing(make, monkeypatch, tmp_path, dies_at)
     assert search.results() == expected
     assert len(second.runs) == 3 - len(finished)
     assert len(first.runs) + len(second.runs) <= 4
+
+
+def test_a_second_search_in_the_same_directory_is_refused(make, tmp_path):
+    search, hypermodel, _ = make()
+    with only_one(tmp_path / "search"), pytest.raises(ModelError, match="another process works"):
+        search.search()
+    assert hypermodel.runs == []
+    search.search()
+    assert len(hypermodel.runs) == 3
 
 
 def test_a_failing_trial_is_reported_and_the_others_count(make):
