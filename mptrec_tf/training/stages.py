@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -107,6 +108,7 @@ def prompt_tune(
     *,
     seed: int = 0,
     verbose: int | str = "auto",
+    check: Callable[[Trained[MPTRec]], None] | None = None,
 ) -> Trained[MPTRec]:
     """Stage 2: adds a task of the configuration to a trained model, writes `model.keras`.
 
@@ -115,12 +117,15 @@ def prompt_tune(
 
     Args:
         config: The configuration.
-        model: The model of stage 1, or of an earlier stage 2. It is changed in place.
+        model: The model of stage 1, or of an earlier stage 2. It is changed in place; where an
+            error or Ctrl-C ends the training, the new task is taken off again.
         task_name: The new task.
         sources: Training and validation rows; they need not carry the older tasks' labels.
         directory: Where the model and the training state are written.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
+        check: Is given the trained model before `model.keras` is written; where it raises, an older
+            file stays. Of several workers, one calls it. Defaults to `None`.
 
     Returns:
         The trained model and its history.
@@ -144,19 +149,25 @@ def prompt_tune(
         data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
         identity = stage2_identity(config, model, task_name)
         add_module(config, model, task_name, seed)
-        trained = fit_stage(
-            model,
-            config.stage2.training,
-            data,
-            directory / f"stage2-{task_name}",
-            identity=identity,
-            cache=config.stage2.cache,
-            cache_dtype=config.stage2.cache_dtype,
-            seed=seed,
-            verbose=verbose,
-        )
-        if is_chief(trained.model.distribute_strategy):
-            save_model(trained.model, directory / MODEL_FILE)
+        try:
+            trained = fit_stage(
+                model,
+                config.stage2.training,
+                data,
+                directory / f"stage2-{task_name}",
+                identity=identity,
+                cache=config.stage2.cache,
+                cache_dtype=config.stage2.cache_dtype,
+                seed=seed,
+                verbose=verbose,
+            )
+            if is_chief(trained.model.distribute_strategy):
+                if check is not None:
+                    check(trained)
+                save_model(trained.model, directory / MODEL_FILE)
+        except BaseException:
+            model.drop_task(task_name)  # so that the same call goes on
+            raise
     return trained
 
 

@@ -159,6 +159,38 @@ def test_two_trainings_in_one_directory_are_refused(make_config, sources, copied
     prompt_tune(config, model, "buy", sources, copied, verbose=0)
 
 
+def test_an_interrupted_stage_2_leaves_the_model_as_it_was_and_goes_on_when_called_again(
+    copied, make_config, sources, tmp_path, monkeypatch
+):
+    class CutOff(ResumableEarlyStopping):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            super().on_epoch_begin(epoch, logs)
+
+    model = load_model(copied / "stage1.keras")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fitting, "ResumableEarlyStopping", CutOff)
+        prompt_tune(make_config(), model, "buy", sources, copied, verbose=0)
+    assert [task.name for task in model.tasks] == ["click", "like"]
+    again = prompt_tune(make_config(), model, "buy", sources, copied, verbose=0)
+    other = load_model(copied / "stage1.keras")
+    whole = prompt_tune(make_config(), other, "buy", sources, tmp_path / "whole", verbose=0)
+    assert again.model.fingerprint() == whole.model.fingerprint()
+
+
+def test_a_model_that_fails_a_check_replaces_none(copied, make_config, sources):
+    def refuse(trained):
+        raise RuntimeError(f"not {trained.model.tuned_task}")
+
+    config, model = make_config(), load_model(copied / "stage1.keras")
+    prompt_tune(config, model, "buy", sources, copied, verbose=0)
+    with pytest.raises(RuntimeError, match="not price"):
+        prompt_tune(config, model, "price", sources, copied, verbose=0, check=refuse)
+    assert saved_tasks(copied / "model.keras") == ["click", "like", "buy"]
+    assert [task.name for task in model.tasks] == ["click", "like", "buy"]
+
+
 def test_a_model_with_other_added_tasks_is_not_replaced(stage1, copied, make_config, sources):
     config = make_config()
     prompt_tune(config, load_model(copied / "stage1.keras"), "buy", sources, copied, verbose=0)
