@@ -60,7 +60,8 @@ class StageTuner(keras_tuner.Tuner):
     twice. A search that was cut off, even by a kill, goes on in the middle of the trial under way
     when a tuner for the same directory searches again.
 
-    KerasTuner hides a trial's failure; this tuner reports it, and raises where all fail.
+    KerasTuner hides a trial's failure; this tuner reports it, and raises where all fail. An error
+    of the disk is none: it ends the search, which goes on when there is room again.
 
     Args:
         hypermodel: The stage.
@@ -76,6 +77,7 @@ class StageTuner(keras_tuner.Tuner):
             from `search`, if another process searches there.
         SpecError: If `trials` is not positive.
         RuntimeError: From `search`, if all trials fail.
+        FatalError: From `search`, if a file cannot be read or written.
 
     Example:
 
@@ -159,14 +161,22 @@ class StageTuner(keras_tuner.Tuner):
     def run_trial(
         self, trial: keras_tuner.engine.trial.Trial, verbose: int | str = 0
     ) -> dict[str, float]:
-        """Trains a trial; its state is kept beside KerasTuner's until the trial is over."""
+        """Trains a trial; its state is kept beside KerasTuner's until the trial is over.
+
+        Raises:
+            FatalError: If a file cannot be read or written, as on a full disk: no setting is to
+                blame, so the search ends, and the next one goes on with this trial.
+        """
         gc.collect()  # the model of the trial before: models hold cycles
         hp = trial.hyperparameters
         values = ", ".join(f"{k} {show(v)}" for k, v in self.hypermodel.values(hp).items())
         self.report(f"trial {_number(trial)} of {self.max_trials}: {values}")
-        model = self.hypermodel.build(hp)
-        self.hypermodel.prepare(model, self.project_dir)
-        return self.hypermodel.fit(hp, model, directory=self._training(trial), verbose=verbose)
+        try:
+            model = self.hypermodel.build(hp)
+            self.hypermodel.prepare(model, self.project_dir)
+            return self.hypermodel.fit(hp, model, directory=self._training(trial), verbose=verbose)
+        except OSError as error:
+            raise keras_tuner.errors.FatalError(str(error)) from error
 
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
         super().on_trial_end(trial)
