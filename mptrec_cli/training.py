@@ -167,6 +167,35 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
     labelled = labelled_tasks(model, sources.validation)
     quiet = args.quiet or not is_chief(strategy)
 
+    report: dict[str, Any] = {}
+
+    def check(trained: Trained[MPTRec]) -> None:
+        """Before the model is written, so that a command that was cut off can be given again."""
+        after = evaluate(model, sources.validation, [*labelled, model.task(args.task)])
+        identical = (
+            prediction_digests(model, sources.validation, old_tasks) == digests
+            and model.fingerprint(frozen_only=True) == fingerprint
+        )
+        report.update(
+            model=args.output / MODEL_FILE,
+            base=args.model,
+            task=args.task,
+            validation={
+                name: {"before": before.get(name), "after": metrics}
+                for name, metrics in after.items()
+            },
+            old_tasks_identical=identical,
+            fingerprint=fingerprint,
+            trainable_parameters=sum(w.numpy().size for w in model.trainable_weights),
+            total_parameters=model.count_params(),
+            **_report(trained, args),
+        )
+        write_json(args.output / f"{args.task}-results.json", report)
+        if not identical:
+            raise RuntimeError(
+                f"the older tasks {old_tasks} have changed; the model is not written"
+            )
+
     with contextlib.redirect_stdout(sys.stderr):
         before = evaluate(model, sources.validation, labelled) if labelled else {}
         digests = prediction_digests(model, sources.validation, old_tasks)
@@ -174,49 +203,26 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
         _note_resumption(args.output / f"stage2-{args.task}", config.stage2.training.epochs, quiet)
         trained = prompt_tune(
             config, model, args.task, sources, args.output,
-            seed=args.seed, verbose=_verbosity(quiet),
+            seed=args.seed, verbose=_verbosity(quiet), check=check,
         )  # fmt: skip
-        if not is_chief(strategy):
-            return
-        after = evaluate(model, sources.validation, [*labelled, model.task(args.task)])
-        identical = (
-            prediction_digests(model, sources.validation, old_tasks) == digests
-            and model.fingerprint(frozen_only=True) == fingerprint
-        )
+    if is_chief(strategy):
+        _print_report(report, old_tasks)
+        _print_training(trained, args.output / MODEL_FILE)
 
-    trainable = sum(weight.numpy().size for weight in model.trainable_weights)
-    total = model.count_params()
-    write_json(
-        args.output / f"{args.task}-results.json",
-        {
-            "model": args.output / MODEL_FILE,
-            "base": args.model,
-            "task": args.task,
-            "validation": {
-                name: {"before": before.get(name), "after": metrics}
-                for name, metrics in after.items()
-            },
-            "old_tasks_identical": identical,
-            "fingerprint": fingerprint,
-            "trainable_parameters": trainable,
-            "total_parameters": total,
-            **_report(trained, args),
-        },
-    )
-    if not identical:
-        raise RuntimeError(f"the older tasks {old_tasks} have changed; do not use this model")
+
+def _print_report(report: dict[str, Any], old_tasks: list[str]) -> None:
     print_table(
         ["task", "metric", "before", "after"],
         [
-            [name, metric, before.get(name, {}).get(metric), value]
-            for name, metrics in after.items()
-            for metric, value in metrics.items()
+            [name, metric, (found["before"] or {}).get(metric), value]
+            for name, found in report["validation"].items()
+            for metric, value in found["after"].items()
             if isinstance(value, float)
         ],
     )
     print(f"\nolder tasks: {', '.join(old_tasks)}: identical to the bit")
+    trainable, total = report["trainable_parameters"], report["total_parameters"]
     print(f"parameters trained: {trainable:,} of {total:,} ({trainable / total:.1%})")
-    _print_training(trained, args.output / MODEL_FILE)
 
 
 def _note_resumption(directory: pathlib.Path, epochs: int, quiet: bool) -> None:

@@ -1,11 +1,14 @@
-"""Files that are complete at every moment."""
+"""Files that are complete at every moment, directories that one process at a time writes to."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
+
+from mptrec_tf.errors import ModelError
 
 
 @contextlib.contextmanager
@@ -46,3 +49,33 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
 def write_json(value: Any, path: str | os.PathLike[str], indent: int | None = None) -> None:
     """Writes plain data; the file is complete at every moment."""
     write_text(json.dumps(value, indent=indent), path)
+
+
+@contextlib.contextmanager
+def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Lets one process at a time work in a directory; a process that is killed lets it go.
+
+    Args:
+        directory: The directory; it is made if it is not there.
+
+    Raises:
+        ModelError: If another process works there.
+
+    Example:
+
+    ```python
+    with only_one("runs/census"):
+        write_json(results, "runs/census/results.json")
+    ```
+    """
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ModelError(
+                f"{directory}: another process works there; wait until it is through, or give "
+                "another directory"
+            ) from error
+        yield

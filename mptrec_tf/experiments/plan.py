@@ -171,8 +171,10 @@ def _digest_of_files(base: Config) -> str | None:
     if base.data.dataset is not None:
         return None
     digest = hashlib.sha256()
-    for part in filter(None, base.data.sources()):
-        for path in expand_paths(part):
+    for part, source in base.data.sources()._asdict().items():
+        paths = expand_paths(source) if source else []
+        digest.update(f"{part} {len(paths)}".encode())
+        for path in paths:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

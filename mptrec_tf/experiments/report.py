@@ -207,13 +207,14 @@ def _blocks(lines: Lines, figures: bool) -> Iterator[Block]:
     if lines.experiment.one_after_another:
         yield from _step_blocks(lines, figures)
         return
-    (*_, main) = lines.qualities(lines.old_tasks)
-    yield Block(
-        f"{' and '.join(lines.old_tasks)}, trained together",
-        tables.verdict(lines, (), main),
-        tables.together_table(lines),
-        _together_figures(lines) if figures else [],
-    )
+    if lines.old_tasks:
+        (*_, main) = lines.qualities(lines.old_tasks)
+        yield Block(
+            f"{' and '.join(lines.old_tasks)}, trained together",
+            tables.verdict(lines, (), main),
+            tables.together_table(lines),
+            _together_figures(lines) if figures else [],
+        )
     for come in lines.steps[1:]:
         table = tables.new_task_table(lines, come)
         if table.rows:

@@ -18,7 +18,7 @@ from mptrec_tf.evaluation.two_stage import versions
 from mptrec_tf.experiments.config import Experiment
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.plan import TREES, Cell, Run, outdated, plan
-from mptrec_tf.experiments.store import Line, Results, only_one
+from mptrec_tf.experiments.store import Results, key_of
 from mptrec_tf.experiments.training import (
     MODEL_FILE,
     TRAINING,
@@ -27,7 +27,7 @@ from mptrec_tf.experiments.training import (
     with_values,
 )
 from mptrec_tf.experiments.trees import check_trees
-from mptrec_tf.files import write_json
+from mptrec_tf.files import only_one, write_json
 from mptrec_tf.models import save_model
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import CACHE
@@ -128,7 +128,7 @@ class Runner:
     def _run_cells(self, experiment: Experiment, cells: list[Cell]) -> bool:
         """Whether all cells of an experiment are done."""
         results = self._results(experiment)
-        stored = {_key(line) for line in results.lines()}
+        stored = {key_of(line) for line in results.lines()}
         for cell in cells:
             key = (cell.variant, cell.new_tasks, cell.seed, cell.run.digest)
             if key in stored:
@@ -305,10 +305,6 @@ def _with_parents(cells: Sequence[Cell]) -> list[Run]:
             runs.append(run)
             run = run.parent
     return runs
-
-
-def _key(line: Line) -> tuple[str, tuple[str, ...], int, str]:
-    return line["variant"], tuple(line["new_tasks"]), line["seed"], line["digest"]
 
 
 def _title(cell: Cell) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
+"""By how much of the figures two differences may differ and yet be the same."""
 
 
 class Estimate(NamedTuple):
@@ -54,7 +56,7 @@ class Difference(NamedTuple):
     Attributes:
         found: The differences.
         p: The two-sided p-value of Student's paired t-test; 1 where nothing differs, `None` of one
-            seed.
+            seed, and where all seeds differ alike, which leaves nothing to test by.
     """
 
     found: Estimate
@@ -85,4 +87,6 @@ def difference(values: Mapping[int, float], reference: Mapping[int, float]) -> D
     if not any(found.values.values()):
         return Difference(found, 1.0)
     first, second = ([part[seed] for seed in seeds] for part in (values, reference))
+    if found.deviation <= ROUNDING * max(map(abs, first + second)):
+        return Difference(found, None)
     return Difference(found, float(stats.ttest_rel(first, second).pvalue))

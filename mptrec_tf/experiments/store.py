@@ -1,17 +1,38 @@
 """Results on disk: a line for each finished cell of an experiment, complete at every moment."""
 
-import contextlib
 import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from mptrec_tf.errors import ModelError
 from mptrec_tf.files import write_text
 
 Line = dict[str, Any]
+
+REQUIRED = {
+    "variant",
+    "new_tasks",
+    "seed",
+    "digest",
+    "model",
+    "training",
+    "tuned",
+    "trials",
+    "tasks",
+    "test",
+    "old_tasks_identical",
+    "parameters",
+    "trained_parameters",
+    "flops",
+    "seconds",
+    "gates",
+    "representations",
+    "rows",
+    "versions",
+}
+"""What every line has, because runs and reports read it."""
 
 
 class Results:
@@ -37,46 +58,42 @@ class Results:
         """All lines.
 
         Raises:
-            ModelError: If a line is broken; the message names it.
+            ModelError: If a line is broken or lacks a key; the message names it.
         """
         if not self.path.is_file():
             return []
         lines = []
         for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                lines.append(json.loads(text))
+                line = json.loads(text)
             except ValueError as error:
                 raise ModelError(f"{self.path}: line {number} is no JSON: {error}") from error
+            missing = sorted(REQUIRED.difference(line if isinstance(line, dict) else ()))
+            if missing:
+                raise ModelError(f"{self.path}: line {number} lacks the keys {missing}")
+            lines.append(line)
         return lines
 
     def add(self, line: Line) -> None:
-        """Adds a line; processes that add to files of one directory take turns."""
+        """Adds a line that is not there yet; processes that add in one directory take turns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         directory = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            lines = [*self.lines(), line]
+            lines = self.lines()
+            if key_of(line) in map(key_of, lines):
+                return
+            lines.append(line)
             texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
             write_text("".join(f"{text}\n" for text in texts), self.path)
         finally:
             os.close(directory)
 
 
-@contextlib.contextmanager
-def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """Lets one process at a time work in a directory; a process that is killed lets it go.
+def key_of(line: Line) -> tuple[str, tuple[str, ...], int, str]:
+    """What tells a line apart from others of its experiment.
 
     Args:
-        directory: The directory.
-
-    Raises:
-        ModelError: If another process works there.
+        line: The line.
     """
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ModelError(f"{directory}: another process runs experiments there") from error
-        yield
+    return line["variant"], tuple(line["new_tasks"]), line["seed"], line["digest"]

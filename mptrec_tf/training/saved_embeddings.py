@@ -20,8 +20,8 @@ from mptrec_tf.spec import CategoricalFeature
 from mptrec_tf.training.matching import columns_of
 from mptrec_tf.training.warm_start import WarmStart
 
-UNKNOWN = "[UNK]"
-"""What `StringLookup.get_vocabulary` calls a text outside the vocabulary."""
+UNKNOWN = ("[UNK]", -1)
+"""What `get_vocabulary` of `StringLookup` and `IntegerLookup` call what is outside of it."""
 
 WHOLE_LINE, LINE_NUMBER = -2, -1
 
@@ -32,7 +32,7 @@ class SavedEmbeddings(NamedTuple):
     Attributes:
         layer: Where it is in its model, such as `"user_model/layer_with_weights-0"`.
         table: float32 (rows, dim).
-        row_of: By text of a category, its row.
+        row_of: By text or whole number of a category, its row.
         unknown: Row of a text outside the vocabulary, or `None`.
 
     Example:
@@ -44,14 +44,14 @@ class SavedEmbeddings(NamedTuple):
 
     layer: str
     table: np.ndarray
-    row_of: Mapping[str, int]
+    row_of: Mapping[str, int] | Mapping[int, int]
     unknown: int | None
 
 
 def embeddings_from_saved_model(
     path: str | os.PathLike[str],
     layer: str | None = None,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: Sequence[str] | Sequence[int] | None = None,
 ) -> SavedEmbeddings:
     """Reads an embedding table, and the vocabulary of the lookup layer before it.
 
@@ -63,9 +63,9 @@ def embeddings_from_saved_model(
             prefix of a checkpoint (as `save_weights` and `tf.train.Checkpoint` take it).
         layer: Part of the place of the embedding layer, such as `"user_model"`, where there are
             several. Defaults to `None`.
-        vocabulary: The text of each row, as `StringLookup.get_vocabulary()` gives it. Defaults to
-            `None`: that of the only lookup layer beside the embedding layer. A checkpoint holds
-            none.
+        vocabulary: The text or whole number of each row, as `get_vocabulary()` of the lookup layer
+            gives it. Defaults to `None`: that of the only lookup layer beside the embedding layer.
+            A checkpoint holds none.
 
     Returns:
         The table with its vocabulary.
@@ -102,8 +102,8 @@ def embeddings_from_saved_model(
     ((place, (names, key)),) = found.items()
     table = np.asarray(reader.get_tensor(key), np.float32)
     if vocabulary is not None:
-        row_of = {text: row for row, text in enumerate(vocabulary) if text != UNKNOWN}
-        unknown = max((i for i, text in enumerate(vocabulary) if text == UNKNOWN), default=None)
+        row_of = {str(text): row for row, text in enumerate(vocabulary) if text not in UNKNOWN}
+        unknown = max((i for i, text in enumerate(vocabulary) if text in UNKNOWN), default=None)
     else:
         looked_up = _vocabulary(path, names) if is_saved_model else None
         if not looked_up:
@@ -168,16 +168,17 @@ def take_embeddings(model: MPTRec, feature: str, saved: SavedEmbeddings) -> Warm
             f"feature {feature!r}: its embeddings have the width {width}, those of "
             f"{saved.layer!r} {theirs}; give the feature embedding_dim: {theirs}"
         )
-    rows = {i: saved.row_of.get(text) for i, text in enumerate(column.vocabulary, FIRST_ID)}
+    row_of = {str(text): row for text, row in saved.row_of.items()}
+    rows = {i: row_of.get(text) for i, text in enumerate(column.vocabulary, FIRST_ID)}
     known = {i: row for i, row in rows.items() if row is not None}
     if not known:
         raise ModelError(
             f"feature {feature!r}: none of its {len(rows)} categories is in the vocabulary of "
-            f"{saved.layer!r}, which begins with {list(saved.row_of)[:3]}"
+            f"{saved.layer!r}, which begins with {list(row_of)[:3]}"
         )
     text = f"{len(known):,} of {len(rows):,} categories from {saved.layer!r}"
     known |= {UNKNOWN_ID: saved.unknown} if saved.unknown is not None else {}
-    known |= {MISSING_ID: saved.row_of[""]} if "" in saved.row_of else {}
+    known |= {MISSING_ID: row_of[""]} if "" in row_of else {}
     table = column.table.copy()
     table[list(known)] = saved.table[list(known.values())]
     model.backbone.embedding.assign_column_tables({column.number: table})  # type: ignore[union-attr]

@@ -1,8 +1,10 @@
 """The two stages as a run has them: from files and a configuration to saved models."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,6 +16,7 @@ from mptrec_tf.data.datasets import encode_rows
 from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
 from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ModelError
+from mptrec_tf.files import only_one
 from mptrec_tf.models import MPTRec, load_model, save_model
 from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.spec import Task
@@ -57,7 +60,7 @@ def pretrain(
 
     Raises:
         ModelError: If the directory holds the training of another configuration, or the earlier
-            model has another architecture.
+            model has another architecture, or another process works in the directory.
         SpecError: If early stopping is to watch a metric that the tasks do not have.
         DataError: If the data do not fit the spec.
 
@@ -81,17 +84,18 @@ def pretrain(
             taken = warm_start(model, earlier)
     if taken is not None and verbose:
         print(taken)
-    trained = fit_stage(
-        model,
-        config.stage1.training,
-        data,
-        directory / "stage1",
-        identity=stage1_identity(config, earlier),
-        seed=seed,
-        verbose=verbose,
-    )
-    if is_chief(trained.model.distribute_strategy):
-        save_model(trained.model, directory / STAGE1_FILE)
+    with _alone(directory, model):
+        trained = fit_stage(
+            model,
+            config.stage1.training,
+            data,
+            directory / "stage1",
+            identity=stage1_identity(config, earlier),
+            seed=seed,
+            verbose=verbose,
+        )
+        if is_chief(trained.model.distribute_strategy):
+            save_model(trained.model, directory / STAGE1_FILE)
     return dataclasses.replace(trained, warm_start=taken)
 
 
@@ -104,6 +108,7 @@ def prompt_tune(
     *,
     seed: int = 0,
     verbose: int | str = "auto",
+    check: Callable[[Trained[MPTRec]], None] | None = None,
 ) -> Trained[MPTRec]:
     """Stage 2: adds a task of the configuration to a trained model, writes `model.keras`.
 
@@ -112,19 +117,22 @@ def prompt_tune(
 
     Args:
         config: The configuration.
-        model: The model of stage 1, or of an earlier stage 2. It is changed in place.
+        model: The model of stage 1, or of an earlier stage 2. It is changed in place; where an
+            error or Ctrl-C ends the training, the new task is taken off again.
         task_name: The new task.
         sources: Training and validation rows; they need not carry the older tasks' labels.
         directory: Where the model and the training state are written.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
         verbose: As in `keras.Model.fit`. Defaults to `"auto"`.
+        check: Is given the trained model before `model.keras` is written; where it raises, an older
+            file stays. Of several workers, one calls it. Defaults to `None`.
 
     Returns:
         The trained model and its history.
 
     Raises:
-        ModelError: If the model has that task already, the directory holds another training, or its
-            `model.keras` has tasks that the new model would lack.
+        ModelError: If the model has that task already, the directory holds another training, its
+            `model.keras` has tasks that the new model would lack, or another process works there.
         SpecError: If there is no such task or metric, or the model was made from other features.
         DataError: If the data do not fit the spec.
 
@@ -136,23 +144,30 @@ def prompt_tune(
     ```
     """
     directory = pathlib.Path(directory)
-    require_tasks_kept(model, task_name, directory)
-    data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
-    identity = stage2_identity(config, model, task_name)
-    add_module(config, model, task_name, seed)
-    trained = fit_stage(
-        model,
-        config.stage2.training,
-        data,
-        directory / f"stage2-{task_name}",
-        identity=identity,
-        cache=config.stage2.cache,
-        cache_dtype=config.stage2.cache_dtype,
-        seed=seed,
-        verbose=verbose,
-    )
-    if is_chief(trained.model.distribute_strategy):
-        save_model(trained.model, directory / MODEL_FILE)
+    with _alone(directory, model):
+        require_tasks_kept(model, task_name, directory)
+        data = stage2_data(config, model, task_name, sources, progress=bool(verbose))
+        identity = stage2_identity(config, model, task_name)
+        add_module(config, model, task_name, seed)
+        try:
+            trained = fit_stage(
+                model,
+                config.stage2.training,
+                data,
+                directory / f"stage2-{task_name}",
+                identity=identity,
+                cache=config.stage2.cache,
+                cache_dtype=config.stage2.cache_dtype,
+                seed=seed,
+                verbose=verbose,
+            )
+            if is_chief(trained.model.distribute_strategy):
+                if check is not None:
+                    check(trained)
+                save_model(trained.model, directory / MODEL_FILE)
+        except BaseException:
+            model.drop_task(task_name)  # so that the same call goes on
+            raise
     return trained
 
 
@@ -305,3 +320,9 @@ def _read(
         return RowsInMemory(arrays)
 
     return StageData(encoder, tasks, rows(sources.train, True), rows(sources.validation, False))
+
+
+def _alone(directory: pathlib.Path, model: MPTRec) -> contextlib.AbstractContextManager[None]:
+    """Refuses a second training in a directory; of several workers the chief does, which writes."""
+    chief = is_chief(model.distribute_strategy)
+    return only_one(directory) if chief else contextlib.nullcontext()

@@ -140,15 +140,23 @@ def training_workers() -> Iterator[tf.distribute.Strategy]:
         Keras makes variables while it saves, for which the chief would wait for the others.
 
     Raises:
-        ModelError: If `TF_CONFIG` is no JSON.
+        ModelError: If `TF_CONFIG` is no JSON, or does not tell which of the workers this one is.
     """
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     try:
-        workers = number_of_workers(tf.distribute.cluster_resolver.TFConfigClusterResolver())
+        workers = number_of_workers(resolver)
     except json.JSONDecodeError as error:
         raise ModelError(f"TF_CONFIG is no JSON: {error}") from error
     if workers == 1:
         yield tf.distribute.get_strategy()
         return
+    jobs, job, number = resolver.cluster_spec().as_dict(), resolver.task_type, resolver.task_id
+    if job not in ("chief", "worker") or number not in range(len(jobs.get(job, ()))):
+        raise ModelError(
+            "TF_CONFIG: task must have type and index of a chief or worker of the cluster, such as "
+            f'{{"type": "worker", "index": 0}}; the cluster is {jobs}. Received: type {job!r}, '
+            f"index {number!r}"
+        )
     strategy = MultiWorkerStrategy()
     yield strategy
     wait_for_workers(strategy)

@@ -15,7 +15,7 @@ import keras_tuner
 
 from mptrec_tf.config import Config
 from mptrec_tf.errors import ModelError, SpecError
-from mptrec_tf.files import write_json
+from mptrec_tf.files import only_one, write_json
 from mptrec_tf.tuning.hypermodel import StageHyperModel
 from mptrec_tf.tuning.oracle import PatientOracle
 
@@ -60,7 +60,8 @@ class StageTuner(keras_tuner.Tuner):
     twice. A search that was cut off, even by a kill, goes on in the middle of the trial under way
     when a tuner for the same directory searches again.
 
-    KerasTuner hides a trial's failure; this tuner reports it, and raises where all fail.
+    KerasTuner hides a trial's failure; this tuner reports it, and raises where all fail. An error
+    of the disk is none: it ends the search, which goes on when there is room again.
 
     Args:
         hypermodel: The stage.
@@ -72,9 +73,11 @@ class StageTuner(keras_tuner.Tuner):
     `search(verbose=0)` takes nothing else: the hypermodel holds the rows.
 
     Raises:
-        ModelError: If the directory holds the search of another configuration, or of other rows.
+        ModelError: If the directory holds the search of another configuration, or of other rows;
+            from `search`, if another process searches there.
         SpecError: If `trials` is not positive.
         RuntimeError: From `search`, if all trials fail.
+        FatalError: From `search`, if a file cannot be read or written.
 
     Example:
 
@@ -113,6 +116,11 @@ class StageTuner(keras_tuner.Tuner):
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(oracle, hypermodel, directory=path.parent, project_name=path.name)
         write_json(identity, path / IDENTITY)
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the trials that are left; see `keras_tuner.Tuner.search`."""
+        with only_one(self.project_dir):
+            super().search(*args, **kwargs)
 
     def results(self) -> list[TrialResult]:
         """The trials that are over, in their order."""
@@ -153,14 +161,22 @@ class StageTuner(keras_tuner.Tuner):
     def run_trial(
         self, trial: keras_tuner.engine.trial.Trial, verbose: int | str = 0
     ) -> dict[str, float]:
-        """Trains a trial; its state is kept beside KerasTuner's until the trial is over."""
+        """Trains a trial; its state is kept beside KerasTuner's until the trial is over.
+
+        Raises:
+            FatalError: If a file cannot be read or written, as on a full disk: no setting is to
+                blame, so the search ends, and the next one goes on with this trial.
+        """
         gc.collect()  # the model of the trial before: models hold cycles
         hp = trial.hyperparameters
         values = ", ".join(f"{k} {show(v)}" for k, v in self.hypermodel.values(hp).items())
         self.report(f"trial {_number(trial)} of {self.max_trials}: {values}")
-        model = self.hypermodel.build(hp)
-        self.hypermodel.prepare(model, self.project_dir)
-        return self.hypermodel.fit(hp, model, directory=self._training(trial), verbose=verbose)
+        try:
+            model = self.hypermodel.build(hp)
+            self.hypermodel.prepare(model, self.project_dir)
+            return self.hypermodel.fit(hp, model, directory=self._training(trial), verbose=verbose)
+        except OSError as error:
+            raise keras_tuner.errors.FatalError(str(error)) from error
 
     def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
         super().on_trial_end(trial)

@@ -1,8 +1,11 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
-from mptrec_tf.files import write_json, write_text, written_whole
+from mptrec_tf.errors import ModelError
+from mptrec_tf.files import only_one, write_json, write_text, written_whole
 
 
 def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
@@ -39,3 +42,30 @@ def test_texts_and_plain_data_come_back(tmp_path):
     write_json({"a": [1, "é"]}, str(tmp_path / "plain.json"))
     assert json.loads((tmp_path / "plain.json").read_text()) == {"a": [1, "é"]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.json", "text"]
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        only_one(tmp_path / "runs"),
+        pytest.raises(ModelError, match="runs: another process works there"),
+        only_one(tmp_path / "runs"),
+    ):
+        pass
+    with only_one(tmp_path / "runs"):
+        pass
+
+
+def test_a_killed_process_leaves_a_directory_to_others(tmp_path):
+    program = (
+        "import time; from mptrec_tf.files import only_one\n"
+        "with only_one('.'): print('in', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(ModelError, match="another process"), only_one(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+        with only_one(tmp_path):
+            pass

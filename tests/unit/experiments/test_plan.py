@@ -102,6 +102,21 @@ def test_digest_knows_what_matters(base, tmp_path):
         digest(base=elsewhere)
 
 
+def test_digest_knows_which_part_a_file_belongs_to(tmp_path):
+    data = {part: str(tmp_path / f"{part}-*.csv") for part in ("train", "validation", "test")}
+    base = small_experiments.write_base(tmp_path, data=data)
+    for name in ("train-1", "train-2", "validation-1", "test-1"):
+        (tmp_path / f"{name}.csv").write_text(f"age\n{name}\n")
+
+    def digest():
+        (run,) = cells(base, mptrec("a"), seeds=[0]).values()
+        return run.digest
+
+    before = digest()
+    (tmp_path / "train-2.csv").rename(tmp_path / "validation-0.csv")
+    assert digest() != before
+
+
 def test_digest_of_an_added_task_knows_the_precision_of_the_cache(tmp_path):
     plain = small_runs.PLAIN["stage2"]
     digests = []

@@ -112,6 +112,17 @@ def test_steps(tmp_path, experiment):
     assert (tmp_path / "r.html").read_text().count("<svg") == 3
 
 
+def test_without_the_lines_of_the_older_tasks_the_new_ones_are_shown(tmp_path, experiment, stored):
+    file = stored / "tiny.jsonl"
+    kept = [text for text in file.read_text().splitlines() if '"new_tasks":["buy"]' in text]
+    file.write_text("\n".join(kept))
+    write_report([experiment], stored, html=tmp_path / "r.html", markdown=tmp_path / "r.md")
+    text = (tmp_path / "r.md").read_text()
+    assert "### New task: buy" in text
+    assert "0.62000 ± 0.02000" in text
+    assert "trained together" not in text
+
+
 def test_no_results_are_named(tmp_path, experiment):
     with pytest.raises(ModelError, match=r"no results; expected \['tiny.jsonl'\]"):
         write_report([experiment], tmp_path, html=tmp_path / "r.html")

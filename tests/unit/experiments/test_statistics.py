@@ -44,3 +44,19 @@ def test_pairs_are_by_seed():
     assert (one.found.mean, one.p) == (pytest.approx(0.3), None)
     assert difference(A, A).p == 1.0
     assert difference(A, {5: 0.8}) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "reference"),
+    [
+        ({0: 0.75, 1: 0.75}, {0: 0.5, 1: 0.5}),
+        ({0: 0.75, 1: 0.76, 2: 0.75}, {0: 0.70, 1: 0.71, 2: 0.70}),  # but for rounding
+        ({0: 0.90001, 1: 0.75001}, {0: 0.9, 1: 0.75}),
+    ],
+)
+def test_a_difference_that_all_seeds_share_is_not_tested(values, reference):
+    found = difference(values, reference)
+    assert found.p is None
+    assert found.found.mean == pytest.approx(values[0] - reference[0])
+    nearly = difference({**values, 0: values[0] + 1e-9}, reference)
+    assert nearly.p == pytest.approx(0.0, abs=1e-3)

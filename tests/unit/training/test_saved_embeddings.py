@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -152,6 +153,16 @@ def test_rows_go_to_the_same_categories(folder, model):
 def test_whole_numbers_are_their_decimal_text(folder, model):
     take_embeddings(model, "code", embeddings_from_saved_model(folder / "saved-numbers"))
     table = np.load(folder / "numbers.npy")
+    np.testing.assert_array_equal(embeddings(model, "code")[1:], table[[0, 2, 1]])
+
+
+def test_a_vocabulary_may_be_of_whole_numbers(folder, model):
+    vocabulary = keras.layers.IntegerLookup(vocabulary=[10, 20]).get_vocabulary()
+    prefix = folder / "saved-numbers/variables/variables"
+    table = np.load(folder / "numbers.npy")
+    read = embeddings_from_saved_model(prefix, vocabulary=vocabulary)
+    assert (read.row_of, read.unknown) == ({"10": 1, "20": 2}, 0)
+    take_embeddings(model, "code", read._replace(row_of={10: 1, 20: 2}))
     np.testing.assert_array_equal(embeddings(model, "code")[1:], table[[0, 2, 1]])
 
 

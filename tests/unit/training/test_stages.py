@@ -10,6 +10,7 @@ import pytest
 
 from mptrec_tf import DataError, ModelError, SpecError, Task, load_model, make_dataset
 from mptrec_tf.config import Sources, TrainingConfig
+from mptrec_tf.files import only_one
 from mptrec_tf.models.saving import saved_tasks
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam
 from mptrec_tf.training import (
@@ -145,6 +146,49 @@ def test_other_rows_in_the_same_directory_are_refused(make_config, sources, copi
     swapped = sources._replace(train=sources.validation)
     with pytest.raises(ModelError, match=r"other rows \(what differs: rows\)"):
         pretrain(make_config(), swapped, copied, verbose=0)
+
+
+def test_two_trainings_in_one_directory_are_refused(make_config, sources, copied):
+    config = make_config()
+    model = load_model(copied / "stage1.keras")
+    with only_one(copied):
+        with pytest.raises(ModelError, match="another process works there"):
+            pretrain(config, sources, copied, verbose=0)
+        with pytest.raises(ModelError, match="another process works there"):
+            prompt_tune(config, model, "buy", sources, copied, verbose=0)
+    prompt_tune(config, model, "buy", sources, copied, verbose=0)
+
+
+def test_an_interrupted_stage_2_leaves_the_model_as_it_was_and_goes_on_when_called_again(
+    copied, make_config, sources, tmp_path, monkeypatch
+):
+    class CutOff(ResumableEarlyStopping):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            super().on_epoch_begin(epoch, logs)
+
+    model = load_model(copied / "stage1.keras")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fitting, "ResumableEarlyStopping", CutOff)
+        prompt_tune(make_config(), model, "buy", sources, copied, verbose=0)
+    assert [task.name for task in model.tasks] == ["click", "like"]
+    again = prompt_tune(make_config(), model, "buy", sources, copied, verbose=0)
+    other = load_model(copied / "stage1.keras")
+    whole = prompt_tune(make_config(), other, "buy", sources, tmp_path / "whole", verbose=0)
+    assert again.model.fingerprint() == whole.model.fingerprint()
+
+
+def test_a_model_that_fails_a_check_replaces_none(copied, make_config, sources):
+    def refuse(trained):
+        raise RuntimeError(f"not {trained.model.tuned_task}")
+
+    config, model = make_config(), load_model(copied / "stage1.keras")
+    prompt_tune(config, model, "buy", sources, copied, verbose=0)
+    with pytest.raises(RuntimeError, match="not price"):
+        prompt_tune(config, model, "price", sources, copied, verbose=0, check=refuse)
+    assert saved_tasks(copied / "model.keras") == ["click", "like", "buy"]
+    assert [task.name for task in model.tasks] == ["click", "like", "buy"]
 
 
 def test_a_model_with_other_added_tasks_is_not_replaced(stage1, copied, make_config, sources):

@@ -65,6 +65,21 @@ def test_commands_run_as_ever_where_there_is_one_worker(config, monkeypatch):
         assert not tf.distribute.has_strategy()
 
 
+@pytest.mark.parametrize(
+    ("task", "received"),
+    [
+        ({}, "type None, index None"),
+        ({"task": {"type": "worker", "index": 2}}, "type 'worker', index 2"),
+        ({"task": {"type": "evaluator", "index": 0}}, "type 'evaluator', index 0"),
+    ],
+)
+def test_a_worker_that_is_not_of_the_cluster_is_refused(task, received, monkeypatch):
+    cluster = {"cluster": {"worker": ["localhost:1", "localhost:2"], "evaluator": ["localhost:3"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster | task))
+    with pytest.raises(ModelError, match=f"TF_CONFIG: task must .* {received}"), training_workers():
+        pass
+
+
 def test_a_broken_environment_is_named(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{cluster")
     with pytest.raises(ModelError, match="TF_CONFIG is no JSON"), training_workers():

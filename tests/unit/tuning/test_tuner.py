@@ -1,13 +1,16 @@
 """The search, with trials that are scored by a formula instead of a training."""
 
+import errno
 import importlib
 import json
 import math
 import sys
 
+import keras_tuner
 import pytest
 
 from mptrec_tf import ModelError, SpecError
+from mptrec_tf.files import only_one
 from mptrec_tf.tuning import Stage1HyperModel, StageTuner, oracle, tuner
 
 SMALL = {
@@ -136,6 +139,15 @@ def test_a_kill_at_any_write_loses_nothing(make, monkeypatch, tmp_path, dies_at)
     assert len(first.runs) + len(second.runs) <= 4
 
 
+def test_a_second_search_in_the_same_directory_is_refused(make, tmp_path):
+    search, hypermodel, _ = make()
+    with only_one(tmp_path / "search"), pytest.raises(ModelError, match="another process works"):
+        search.search()
+    assert hypermodel.runs == []
+    search.search()
+    assert len(hypermodel.runs) == 3
+
+
 def test_a_failing_trial_is_reported_and_the_others_count(make):
     def score(values):
         if values["expert_units"] == [8, 4]:
@@ -168,6 +180,24 @@ def test_if_all_trials_fail_the_first_error_is_raised_early(make, trials):
     again, hypermodel, _ = make(lambda values: 0.5, trials=min(trials, 3) + 1)
     again.search()
     assert len(hypermodel.runs) == 1
+
+
+def test_a_full_disk_ends_the_search_and_costs_no_trial(make):
+    whole = []
+
+    def score(values):
+        if len(whole) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole.append(values)
+        return values["learning_rate"]
+
+    search, *_ = make(score)
+    with pytest.raises(keras_tuner.errors.FatalError, match="No space left on device"):
+        search.search()
+    again, hypermodel, _ = make(lambda values: values["learning_rate"])
+    again.search()
+    assert [result.error for result in again.results()] == [None] * 3
+    assert len(hypermodel.runs) == 2
 
 
 def test_a_score_that_is_no_number_is_a_failure(make):
