@@ -95,6 +95,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         state = self._read()
         if state is None:
+            self.model._initial_epoch = None  # an interrupted `fit` of Keras leaves its own
             return
         if state["identity"] != self.identity:
             raise ModelError(

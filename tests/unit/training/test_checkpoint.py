@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,18 +13,25 @@ from mptrec_tf.training import ResumableEarlyStopping
 TASKS = [Task("click", "click")]
 
 
-class Scripted(ResumableEarlyStopping):
-    """Sees the values of a script instead of the metric's own, and can die in the middle."""
+class CutOff(ResumableEarlyStopping):
+    """Can die in the middle."""
 
-    def __init__(self, *args, values, die_in=None, **kwargs):
+    def __init__(self, *args, die_in=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.values, self.die_in = values, die_in
-        self.weights = {}
+        self.die_in = die_in
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.die_in:
             raise KeyboardInterrupt
         super().on_epoch_begin(epoch, logs)
+
+
+class Scripted(CutOff):
+    """Sees the values of a script instead of the metric's own."""
+
+    def __init__(self, *args, values, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.values, self.weights = values, {}
 
     def on_epoch_end(self, epoch, logs=None):
         self.weights[epoch] = self.model.fingerprint()
@@ -78,6 +86,29 @@ def test_goes_on_after_the_last_finished_epoch_with_what_it_knew(rows, encoder, 
     assert list(second.weights) == [3]  # one more epoch, then patience is over
     assert [epoch["val_click_auc"] for epoch in second.epochs] == values[:4]
     assert model.fingerprint() == first.weights[1]
+
+
+def test_after_a_resumed_training_was_cut_off_another_has_all_its_epochs(rows, encoder, tmp_path):
+    model = MPTRec(encoder, TASKS, expert_units=(4,), tower_units=(2,))
+    model.compile("adam", jit_compile=False)
+    data = make_dataset(rows, encoder, TASKS, batch_size=64)
+    for epoch in (1, 2):
+        callback = Scripted(tmp_path, "val_click_auc", values=[0.1, 0.2], die_in=epoch)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(data, epochs=3, callbacks=[callback], verbose=0)
+    assert model.fit(data, epochs=1, verbose=0).epoch == [0]
+
+
+def test_so_has_one_of_a_plain_keras_model_in_another_directory(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=False)
+    for epoch in (1, 2):
+        cut_off = CutOff(tmp_path / "a", "loss", "min", die_in=epoch)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=3, callbacks=[cut_off], verbose=0)
+    other = ResumableEarlyStopping(tmp_path / "b", "loss", "min")
+    history = model.fit(np.ones((4, 1)), np.ones((4, 1)), callbacks=[other], verbose=0)
+    assert history.epoch == [0]
 
 
 def test_an_interrupted_training_keeps_the_optimizer_and_the_progress(rows, encoder, tmp_path):
