@@ -45,7 +45,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         directory: Where the state is kept.
         monitor: Metric, such as `"val_mean_auc"`.
         mode: `"max"` or `"min"`. Defaults to `"max"`.
-        patience: Epochs without improvement before training stops. Defaults to 4.
+        patience: Epochs without improvement before training stops, 1 or more. Defaults to 4.
         identity: What is trained, as plain data. A directory that holds the training of something
             else is refused. Defaults to `None`.
         dataset: The training data, shuffled with a seed, of a known number of batches. Defaults to
@@ -71,6 +71,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         super().__init__()
         if mode not in ("max", "min"):
             raise ValueError(f"mode must be max or min. Received: {mode!r}")
+        if patience < 1:
+            raise ValueError(f"patience must be 1 epoch or more. Received: {patience!r}")
         self.directory = pathlib.Path(directory)
         self.monitor = monitor
         self.mode = mode
@@ -79,6 +81,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         self.dataset = dataset
         self.epochs: list[dict[str, float]] = []
         self.best_epoch = 0
+        self.initial_epoch = 0
         self.stopped = False
         self._begun = 0.0
 
@@ -104,6 +107,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
                 "give another directory, or delete this one"
             )
         self.epochs, self.best_epoch = state["epochs"], state["best_epoch"]
+        self.initial_epoch = state.get("initial_epoch", 0)
         self.stopped = state["stopped"]
         with self.model.distribute_strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)
@@ -114,7 +118,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             # Each iteration shuffles anew, also one that is not read; Keras begins two an epoch.
             for _ in range(2 * len(self.epochs)):
                 iter(self.dataset)
-        self.model._initial_epoch = self.params["epochs"] if self.stopped else len(self.epochs)
+        following = self.initial_epoch + len(self.epochs)
+        self.model._initial_epoch = self.params["epochs"] if self.stopped else following
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._begun = time.perf_counter()
@@ -133,15 +138,18 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
                 "either the rows that it is of do not define it (an AUC needs labels of both "
                 f"kinds), or the training has diverged. The metrics are {logs}"
             )
+        if not self.epochs:
+            self.initial_epoch = epoch
         self.epochs.append(logs)
+        last = len(self.epochs) - 1
         sign = 1 if self.mode == "max" else -1
         values = [sign * entry[self.monitor] for entry in self.epochs]
         improved = len(values) == 1 or values[-1] > values[self.best_epoch]  # NaN never is
         if improved:
-            self.best_epoch = epoch
-        self.stopped = epoch - self.best_epoch >= self.patience
+            self.best_epoch = last
+        self.stopped = last - self.best_epoch >= self.patience
         if is_chief(self.model.distribute_strategy):
-            self._save(epoch)
+            self._save()
         self.model.stop_training = self.model.stop_training or self.stopped
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -172,14 +180,15 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             )
         return state
 
-    def _save(self, epoch: int) -> None:
-        last = self.directory / _weights_name(epoch)
+    def _save(self) -> None:
+        last = self.directory / _weights_name(len(self.epochs) - 1)
         with written_whole(last) as partial:
             self.model.save_weights(partial, overwrite=True)
         state = {
             "identity": self.identity,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
+            "initial_epoch": self.initial_epoch,
             "stopped": self.stopped,
             "last": last.name,
             "generators": [np.array(state).tolist() for state in _generators(self.model)],

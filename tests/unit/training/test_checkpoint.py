@@ -48,7 +48,7 @@ def encoder(rows):
     return FeatureEncoder([NumericFeature("age")]).adapt(rows)
 
 
-def train(rows, encoder, callback, epochs=6):
+def train(rows, encoder, callback, epochs=6, **kwargs):
     model = MPTRec(encoder, TASKS, expert_units=(4,), tower_units=(2,))
     model.compile("adam", jit_compile=False)
     model.fit(
@@ -56,6 +56,7 @@ def train(rows, encoder, callback, epochs=6):
         epochs=epochs,
         callbacks=[callback],
         verbose=0,
+        **kwargs,
     )
     return model
 
@@ -144,6 +145,29 @@ def test_a_training_that_is_over_only_restores(rows, encoder, tmp_path):
     assert again.fingerprint() == done.fingerprint()
 
 
+def test_a_first_epoch_of_another_number_counts_as_the_first(rows, encoder, tmp_path):
+    values = dict(zip(range(10, 16), [0.5, 0.8, 0.6, 0.7, 0.9, 0.9], strict=True))
+    first = Scripted(tmp_path, "val_click_auc", patience=2, values=values, die_in=13)
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, encoder, first, epochs=16, initial_epoch=10)
+    second = Scripted(tmp_path, "val_click_auc", patience=2, values=values)
+    model = train(rows, encoder, second, epochs=16, initial_epoch=10)
+    assert list(second.weights) == [13]
+    assert (second.best_epoch, second.best, len(second.epochs)) == (1, 0.8, 4)
+    assert model.fingerprint() == first.weights[11]
+
+
+def test_a_directory_without_the_number_of_the_first_epoch_began_at_zero(rows, encoder, tmp_path):
+    values = [0.1, 0.2, 0.3]
+    train(rows, encoder, Scripted(tmp_path, "val_click_auc", values=values), epochs=2)
+    state = json.loads((tmp_path / "state.json").read_text())
+    del state["initial_epoch"]
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    second = Scripted(tmp_path, "val_click_auc", values=values)
+    train(rows, encoder, second, epochs=3)
+    assert list(second.weights) == [2]
+
+
 def test_half_written_files_do_not_matter(rows, encoder, tmp_path):
     values = [0.1, 0.2, 0.3]
     train(rows, encoder, Scripted(tmp_path, "val_click_auc", values=values), epochs=2)
@@ -186,6 +210,11 @@ def test_an_epoch_without_a_number_is_no_improvement(rows, encoder, tmp_path):
 def test_a_wrong_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Received: 'up'"):
         ResumableEarlyStopping(tmp_path, "val_click_auc", "up")
+
+
+def test_no_patience_at_all_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="patience must be 1 epoch or more"):
+        ResumableEarlyStopping(tmp_path, "val_click_auc", patience=0)
 
 
 def test_the_best_value_is_that_of_the_best_epoch(rows, encoder, tmp_path):
