@@ -168,6 +168,57 @@ def test_a_directory_without_the_number_of_the_first_epoch_began_at_zero(rows, e
     assert list(second.weights) == [2]
 
 
+def fit_shuffled(data, encoder, callback, **kwargs):
+    keras.utils.set_random_seed(1)
+    model = MPTRec(encoder, TASKS, expert_units=(4,), tower_units=(2,), seed=1)
+    model.compile("adam", jit_compile=False, steps_per_execution=1)
+    model.fit(data, callbacks=callback, verbose=0, **{"epochs": 4, **kwargs})
+    return model
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_rows_go_on_in_the_order_of_a_dataset_that_was_used_before(anew, rows, encoder, tmp_path):
+    def run(data, name, die_in=None):
+        callback = CutOff(tmp_path / name, "loss", "min", dataset=data, die_in=die_in)
+        return fit_shuffled(data, encoder, callback).fingerprint()
+
+    datasets = [
+        make_dataset(rows, encoder, TASKS, batch_size=32, shuffle=True, seed=3) for _ in range(3)
+    ]
+    run(datasets[0], "before")
+    undisturbed = run(datasets[0], "undisturbed")
+    run(datasets[1], "the same before")
+    with pytest.raises(KeyboardInterrupt):
+        run(datasets[1], "cut off", die_in=2)
+    assert run(datasets[2 if anew else 1], "cut off") == undisturbed
+
+
+def test_a_dataset_that_was_read_too_far_must_be_made_anew(rows, encoder, tmp_path):
+    class Dies(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.epoch, batch) == (1, 2):
+                raise KeyboardInterrupt
+
+    data = make_dataset(rows, encoder, TASKS, batch_size=32, shuffle=True)
+    callback = ResumableEarlyStopping(tmp_path, "loss", "min", dataset=data)
+    with pytest.raises(KeyboardInterrupt):
+        fit_shuffled(data, encoder, [callback, Dies()])
+    with pytest.raises(ModelError, match=r"read beyond .* \(1 epochs\), .* make it anew"):
+        fit_shuffled(data, encoder, callback)
+    fit_shuffled(data, encoder, callback, epochs=1)  # no rows are read
+
+
+def test_a_dataset_whose_batches_are_no_epoch_is_refused(rows, encoder, tmp_path):
+    data = make_dataset(rows, encoder, TASKS, batch_size=32, shuffle=True)
+    for dataset, steps in ((data, 2), (data.repeat(), 4), (data.filter(lambda *_: True), None)):
+        callback = ResumableEarlyStopping(tmp_path, "loss", "min", dataset=dataset)
+        with pytest.raises(ModelError, match="leave out steps_per_epoch, or dataset="):
+            fit_shuffled(dataset, encoder, callback, steps_per_epoch=steps)
+
+
 def test_half_written_files_do_not_matter(rows, encoder, tmp_path):
     values = [0.1, 0.2, 0.3]
     train(rows, encoder, Scripted(tmp_path, "val_click_auc", values=values), epochs=2)
