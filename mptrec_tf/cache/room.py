@@ -31,7 +31,7 @@ def where_to_cache(
 
     Returns:
         `"memory"` if they take at most a quarter of it, else `"disk"` if they take at most half of
-        what is free there, else `None`.
+        what is free there or taken by files of representations already, else `None`.
 
     Example:
 
@@ -45,7 +45,9 @@ def where_to_cache(
         return "memory"
     place = pathlib.Path(directory).absolute()
     existing = next(path for path in (place, *place.parents) if path.exists())
-    return "disk" if needed <= SHARE_OF_DISK * shutil.disk_usage(existing).free else None
+    taken = sum(file.stat().st_size for file in place.rglob("*.npy"))
+    free = shutil.disk_usage(existing).free
+    return "disk" if needed <= SHARE_OF_DISK * (free + taken) else None
 
 
 def _memory() -> int:

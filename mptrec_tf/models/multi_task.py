@@ -359,6 +359,7 @@ class MultiTaskModel(keras.Model):
                 "finished epoch"
             ) from error
         finally:
+            self._initial_epoch = None  # where a callback let this training go on
             if rows is not None:
                 steps.read_with(None)  # which lets go of the rows
 

@@ -45,11 +45,13 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         directory: Where the state is kept.
         monitor: Metric, such as `"val_mean_auc"`.
         mode: `"max"` or `"min"`. Defaults to `"max"`.
-        patience: Epochs without improvement before training stops. Defaults to 4.
+        patience: Epochs without improvement before training stops, 1 or more. Defaults to 4.
         identity: What is trained, as plain data. A directory that holds the training of something
             else is refused. Defaults to `None`.
-        dataset: The training data, shuffled with a seed, of a known number of batches. Defaults to
-            `None`: a resumed training sees the rows in the order of the first epochs again.
+        dataset: The training data, shuffled with a seed, of a known number of batches, all of which
+            are an epoch (no `steps_per_epoch`). To resume where an epoch was cut off, make it anew.
+            Defaults to `None`: a resumed training sees the rows in the order of the first epochs
+            again.
 
     Example:
 
@@ -71,6 +73,8 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         super().__init__()
         if mode not in ("max", "min"):
             raise ValueError(f"mode must be max or min. Received: {mode!r}")
+        if patience < 1:
+            raise ValueError(f"patience must be 1 epoch or more. Received: {patience!r}")
         self.directory = pathlib.Path(directory)
         self.monitor = monitor
         self.mode = mode
@@ -79,6 +83,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         self.dataset = dataset
         self.epochs: list[dict[str, float]] = []
         self.best_epoch = 0
+        self.initial_epoch = 0
         self.stopped = False
         self._begun = 0.0
 
@@ -93,8 +98,10 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         return (self.directory / STATE).is_file()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._check_batches()
         state = self._read()
         if state is None:
+            self.model._initial_epoch = None  # an interrupted `fit` of Keras leaves its own
             return
         if state["identity"] != self.identity:
             raise ModelError(
@@ -103,24 +110,30 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
                 "give another directory, or delete this one"
             )
         self.epochs, self.best_epoch = state["epochs"], state["best_epoch"]
+        self.initial_epoch = state.get("initial_epoch", 0)
         self.stopped = state["stopped"]
         with self.model.distribute_strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self.directory / state["last"])
         for generator, value in zip(_generators(self.model), state["generators"], strict=True):
             generator.assign(value)
-        if self.dataset is not None:
-            # Each iteration shuffles anew, also one that is not read; Keras begins two an epoch.
-            for _ in range(2 * len(self.epochs)):
-                iter(self.dataset)
-        self.model._initial_epoch = self.params["epochs"] if self.stopped else len(self.epochs)
+        epochs = self.params["epochs"]
+        following = epochs if self.stopped else self.initial_epoch + len(self.epochs)
+        if self.dataset is not None and following < epochs:
+            self._skip_iterations(self.dataset, state.get("iterations") or 2 * len(self.epochs))
+        self.model._initial_epoch = following
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._begun = time.perf_counter()
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch == 0:
+            self._count_iteration()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {name: float(value) for name, value in (logs or {}).items()}
         logs["seconds"] = time.perf_counter() - self._begun
+        self._count_iteration()  # Keras begins one more after the last batch
         if self.monitor not in logs:
             raise ModelError(
                 f"early stopping watches {self.monitor!r}; the metrics are {sorted(logs)}"
@@ -132,15 +145,18 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
                 "either the rows that it is of do not define it (an AUC needs labels of both "
                 f"kinds), or the training has diverged. The metrics are {logs}"
             )
+        if not self.epochs:
+            self.initial_epoch = epoch
         self.epochs.append(logs)
+        last = len(self.epochs) - 1
         sign = 1 if self.mode == "max" else -1
         values = [sign * entry[self.monitor] for entry in self.epochs]
         improved = len(values) == 1 or values[-1] > values[self.best_epoch]  # NaN never is
         if improved:
-            self.best_epoch = epoch
-        self.stopped = epoch - self.best_epoch >= self.patience
+            self.best_epoch = last
+        self.stopped = last - self.best_epoch >= self.patience
         if is_chief(self.model.distribute_strategy):
-            self._save(epoch)
+            self._save()
         self.model.stop_training = self.model.stop_training or self.stopped
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -171,14 +187,43 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             )
         return state
 
-    def _save(self, epoch: int) -> None:
-        last = self.directory / _weights_name(epoch)
+    def _check_batches(self) -> None:
+        if self.dataset is None:
+            return
+        batches, steps = int(self.dataset.cardinality()), self.params.get("steps")
+        if batches < 0 or steps not in (None, batches):
+            raise ModelError(
+                "dataset= needs a known number of batches, all of which are an epoch; leave out "
+                "steps_per_epoch, or dataset=. Received: "
+                f"{'an unknown number of' if batches < 0 else batches} batches, {steps} an epoch"
+            )
+
+    def _count_iteration(self) -> None:
+        if self.dataset is not None:
+            self.dataset.iterations_begun = _iterations_begun(self.dataset) + 1
+
+    def _skip_iterations(self, dataset: tf.data.Dataset, number: int) -> None:
+        """Each iteration of a dataset shuffles anew, also one that is not read."""
+        begun = _iterations_begun(dataset)
+        if begun > number:
+            raise ModelError(
+                f"the dataset was read beyond what {self.directory} holds ({len(self.epochs)} "
+                "epochs), so its rows would come in another order; make it anew"
+            )
+        for _ in range(number - begun):
+            iter(dataset)
+        dataset.iterations_begun = number
+
+    def _save(self) -> None:
+        last = self.directory / _weights_name(len(self.epochs) - 1)
         with written_whole(last) as partial:
             self.model.save_weights(partial, overwrite=True)
         state = {
             "identity": self.identity,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
+            "initial_epoch": self.initial_epoch,
+            "iterations": _iterations_begun(self.dataset),
             "stopped": self.stopped,
             "last": last.name,
             "generators": [np.array(state).tolist() for state in _generators(self.model)],
@@ -201,6 +246,11 @@ def _differences(before: Any, now: Any, path: str = "identity") -> list[str]:
 def _generators(model: keras.Model) -> list[keras.Variable]:
     """The states of random generators, which Keras does not save with the weights."""
     return [variable for variable in model.variables if "seed_generator" in variable.path]
+
+
+def _iterations_begun(dataset: Any) -> int:
+    """How many iterations trainings have begun, which outlive a callback."""
+    return getattr(dataset, "iterations_begun", 0)
 
 
 def _weights_name(epoch: int) -> str:

@@ -299,11 +299,13 @@ def stage1_identity(config: Config, earlier: MPTRec | None = None) -> dict[str, 
 
 def stage2_identity(config: Config, model: MPTRec, task_name: str) -> dict[str, Any]:
     """What stage 2 trains on top of a model, as plain data, beyond training and rows."""
-    return {
+    identity = {
         "base": model.fingerprint(),
         "task": dump(config.spec.task(task_name)),
         "module": dump(config.stage2.module),
     }
+    dtype = config.stage2.cache_dtype
+    return identity if dtype is None else identity | {"cache_dtype": dtype}
 
 
 def _read(

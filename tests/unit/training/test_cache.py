@@ -539,6 +539,18 @@ def test_auto_takes_a_quarter_of_the_memory_or_half_of_the_disk(
     assert again.train is data.train or expected is RowsInMemory
 
 
+def test_auto_takes_the_files_that_it_has_written_before(model, rows, monkeypatch, tmp_path):
+    model.add_task(NEW, tower_units=(3,))
+    data = StageData(model.encoder, (NEW,), rows, rows)
+    with_cache(model, data, "disk", tmp_path)
+    taken = sum(file.stat().st_size for file in tmp_path.glob("*/*.npy"))
+    monkeypatch.setattr(room, "_memory", lambda: 0)
+    for size, expected in ((2 * taken, CachedRows), (taken, RowsInMemory)):
+        free = types.SimpleNamespace(free=size - taken)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: free)
+        assert type(with_cache(model, data, "auto", tmp_path).train) is expected
+
+
 @pytest.mark.parametrize("place", ["memory", "files"])
 def test_half_the_precision_rounds_and_is_read_as_the_model_s(place, model, rows, tmp_path):
     model.add_task(NEW, tower_units=(3,))

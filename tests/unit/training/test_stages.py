@@ -219,6 +219,20 @@ def test_other_rows_of_a_new_task_are_refused(stream, stage1, make_config, sourc
         prompt_tune(config, load_model(keras_file), "buy", other, tmp_path, verbose=0)
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "float16"), ("float16", None)])
+def test_another_precision_of_the_representations_is_refused(
+    before, after, stage1, make_config, sources, tmp_path
+):
+    def tune(dtype):
+        config = make_config(stage2={"cache": "memory", "cache_dtype": dtype})
+        model = load_model(stage1[1] / "stage1.keras")
+        prompt_tune(config, model, "buy", sources, tmp_path, verbose=0)
+
+    tune(before)
+    with pytest.raises(ModelError, match=r"what differs: cache_dtype\)"):
+        tune(after)
+
+
 def test_streamed_training_counts_its_steps_and_learns(make_config, sources, tmp_path):
     trained = pretrain(make_config(stream=True), sources, tmp_path, verbose=0)
     assert int(trained.model.optimizer.iterations) == 3 * 4  # 200 rows in batches of 64

@@ -71,6 +71,9 @@ def test_representations_are_computed_once_for_all_trials(
     files = [str(path.relative_to(search)) for path in search.rglob("*.npy")]
     expected = ["representations/train/00000.npy", "representations/validation/00000.npy"]
     assert sorted(files) == expected
+    half = make_config(stage2__cache="disk", stage2__cache_dtype="float16")
+    with pytest.raises(ModelError, match="another configuration"):
+        StageTuner(Stage2HyperModel(half, file, "buy", data), search)
 
 
 def test_a_trial_that_was_cut_off_goes_on_after_its_last_epoch(make_config, data, tmp_path):
