@@ -169,6 +169,18 @@ class Lines:
         values = self.values(variant, come, value)
         return estimate(values) if values else None
 
+    def furthest(self, variant: str, steps: Sequence[Come]) -> set[int]:
+        """The seeds with which a variant came furthest in some steps."""
+        there = ({line["seed"] for line in self.of(variant, come)} for come in reversed(steps))
+        return next(filter(None, there), set())
+
+    def along(self, variant: str, steps: Sequence[Come], value: Value) -> list[Estimate | None]:
+        """A figure after each of some steps, over the seeds that came furthest."""
+        seeds = self.furthest(variant, steps)
+        found = (self.values(variant, come, value) for come in steps)
+        kept = ({seed: v for seed, v in values.items() if seed in seeds} for values in found)
+        return [estimate(values) if values else None for values in kept]
+
     def change(self, variant: str, before: Come, after: Come, value: Value) -> Estimate | None:
         """How a figure differs between two steps, over the seeds that have both."""
         found = difference(self.values(variant, after, value), self.values(variant, before, value))

@@ -266,10 +266,7 @@ def _steps_figure(lines: Lines, quality: Quality) -> str:
     return plots.steps(
         f"{quality.metric}, step by step",
         ["at first", *(f"+ {come[-1]}" for come in steps[1:])],
-        {
-            variant: [lines.estimate(variant, come, quality.value) for come in steps]
-            for variant in lines.variants
-        },
+        {variant: lines.along(variant, steps, quality.value) for variant in lines.variants},
         f"test {quality.metric}",
     )
 

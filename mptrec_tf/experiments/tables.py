@@ -81,8 +81,8 @@ def steps_table(lines: Lines, task: str) -> Table:
     names = [f"+ {come[-1]}" if come else "at first" for come in steps]
     rows = []
     for variant in lines.variants:
-        row = _begin(lines, variant, variant, steps[0])
-        row += [spread(lines.estimate(variant, come, quality.value)) for come in steps]
+        row = [_named(lines, variant, variant), str(len(lines.furthest(variant, steps)))]
+        row += map(spread, lines.along(variant, steps, quality.value))
         if len(steps) > 1:
             same = all(lines.identical(variant, come) for come in steps[1:])
             found = lines.change(variant, steps[0], last, quality.value)

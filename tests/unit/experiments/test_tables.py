@@ -104,6 +104,18 @@ def test_steps(lines):
     assert row["+ buy"] == "250 (20.0%), 11.0 ± 1.0 s"
 
 
+def test_steps_are_over_the_same_seeds():
+    experiment = small_experiments.experiment(
+        "base.yaml", variants=TWO, new_tasks=["buy"], one_after_another=True
+    )
+    stored = [line("a", seed, {"click": area}) for seed, area in ((0, 0.7), (1, 0.8))]
+    stored.append(line("a", 1, {"click": 0.8, "buy": 0.6}, new_tasks=["buy"]))
+    lines = Lines(experiment, stored)
+    (row,) = cells(tables.steps_table(lines, "click")).values()
+    assert row["at first"] == row["+ buy"] == "0.80000"
+    assert row["seeds"] == "1"
+
+
 def test_verdict():
     experiment = small_experiments.experiment(
         "base.yaml", variants=[*TWO, {"name": "c", "model": "mmoe"}]
