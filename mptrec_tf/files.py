@@ -1,12 +1,11 @@
 """Files that are complete at every moment, directories that one process at a time writes to."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from mptrec_tf.errors import ModelError
 
@@ -55,6 +54,8 @@ def write_json(value: Any, path: str | os.PathLike[str], indent: int | None = No
 def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
     """Lets one process at a time work in a directory; a process that is killed lets it go.
 
+    On Windows nothing keeps two processes apart.
+
     Args:
         directory: The directory; it is made if it is not there.
 
@@ -71,11 +72,18 @@ def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ModelError(
-                f"{directory}: another process works there; wait until it is through, or give "
-                "another directory"
-            ) from error
+        if os.name == "posix":
+            _lock(file, directory)
         yield
+
+
+def _lock(file: IO[str], directory: pathlib.Path) -> None:
+    import fcntl  # which Windows lacks
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ModelError(
+            f"{directory}: another process works there; wait until it is through, or give another "
+            "directory"
+        ) from error
