@@ -4,11 +4,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.layers import GradientReversal, TaskClassifier
-from mptrec_tf.layers.replicas import over_replicas
+from mptrec_tf.layers.replicas import counted_mean
 
 FORMS = ("representations", "assigned", "periodic")
 
@@ -65,7 +64,7 @@ class Adversary(keras.layers.Layer):
             return _mean(recognized) - ops.cast(alpha, "float32") * _mean(log_odds)
         logits = self.classifier(self.reversal(shared, alpha=alpha))
         losses = _cross_entropy(ops.maximum(assignment, 0), logits)
-        return _mean(losses, assignment >= 0)
+        return counted_mean(ops.cast(losses, "float32"), assignment >= 0)
 
 
 def assign_lowest_loss(losses: Any) -> Any:
@@ -89,12 +88,8 @@ def assign_lowest_loss(losses: Any) -> Any:
     return ops.cast(ops.where(ops.any(known, axis=-1), lowest, -1), "int32")
 
 
-def _mean(values: Any, counted: Any = None) -> Any:
-    """The mean of what is counted, 0 of nothing; with several replicas as `mean_loss` has it."""
-    values = ops.cast(values, "float32")
-    counts = ops.ones_like(values) if counted is None else ops.cast(counted, "float32")
-    count = over_replicas(tf.distribute.ReduceOp.MEAN, ops.sum(counts))
-    return ops.sum(values * counts) / ops.where(count > 0, count, 1.0)
+def _mean(values: Any) -> Any:
+    return counted_mean(ops.cast(values, "float32"), ops.ones_like(values, "bool"))
 
 
 def _cross_entropy(classes: Any, logits: Any) -> Any:

@@ -326,10 +326,9 @@ class MultiTaskModel(keras.Model):
             DataError: If a label is not one that its task allows, or a labelled row has an example
                 weight that is none (checked where they are arrays).
         """
-        check_inputs(x, self.encoder)
-        self._check_arrays(y)
-        require_rules(x, [task.name for task in self.trained_tasks])
         given = _by_name(keras.Model.fit, self, x, y, *args, **kwargs)
+        given["sample_weight"] = self._checked(x, y, given.get("sample_weight"))
+        require_rules(x, [task.name for task in self.trained_tasks])
         if given.get("class_weight") is not None:
             raise ModelError(
                 "class_weight is for models with one output; here a Task has example weights "
@@ -337,9 +336,8 @@ class MultiTaskModel(keras.Model):
             )
         self._meet(given, "steps_per_epoch", "validation_steps")
         given["callbacks"] = self._with_progress(given.get("callbacks"), given.get("epochs", 1))
-        given["sample_weight"] = self._checked_weights(y, given.get("sample_weight"))
         if (validation := given.get("validation_data")) is not None:
-            given["validation_data"] = self._checked(validation)
+            given["validation_data"] = self._checked_validation(validation)
         if isinstance(x, tf.data.Dataset):
             given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
         rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
@@ -363,15 +361,18 @@ class MultiTaskModel(keras.Model):
             if rows is not None:
                 steps.read_with(None)  # which lets go of the rows
 
-    def _checked(self, validation: Any) -> Any:
-        """Validation data, with weights of all tasks where they are arrays with some of one."""
+    def _checked(self, x: Any, y: Any, weights: Any) -> Any:
+        """Checks rows as far as can be seen, and gives their weights as Keras takes them."""
+        check_inputs(x, self.encoder)
+        self._check_arrays(y)
+        return self._checked_weights(y, weights)
+
+    def _checked_validation(self, validation: Any) -> Any:
         if not isinstance(validation, tuple | list):
             check_inputs(validation, self.encoder)
             return validation
         x, y, weights = keras.utils.unpack_x_y_sample_weight(validation)
-        check_inputs(x, self.encoder)
-        self._check_arrays(y)
-        return x, y, self._checked_weights(y, weights)
+        return x, y, self._checked(x, y, weights)
 
     def _with_progress(self, callbacks: Any, epochs: int) -> Any:
         """The callbacks that `fit` is given, and one that tells the model how far it is."""
@@ -393,11 +394,9 @@ class MultiTaskModel(keras.Model):
                 was given, or the rows are not encoded, or by another encoder than the model's.
             DataError: As `fit`.
         """
-        check_inputs(x, self.encoder)
-        self._check_arrays(y)
         given = _by_name(keras.Model.evaluate, self, x, y, *args, **kwargs)
-        given["sample_weight"] = self._checked_weights(y, given.get("sample_weight"))
         if "_use_cached_eval_dataset" not in given:  # not within `fit`, which has seen to it
+            given["sample_weight"] = self._checked(x, y, given.get("sample_weight"))
             self._meet(given, "steps")
         return super().evaluate(**given)
 

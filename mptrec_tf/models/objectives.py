@@ -5,11 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from mptrec_tf.errors import ModelError
-from mptrec_tf.layers.replicas import over_replicas
+from mptrec_tf.layers.replicas import counted_mean
 from mptrec_tf.spec import Task
 
 
@@ -69,8 +68,7 @@ def example_losses(task: Task, labels: Any, logits: Any) -> Any:
 def mean_loss(losses: Any, labels: Any, weights: Any = None) -> Any:
     """Weighted sum over the labelled examples, over their number; 0 where none has a label.
 
-    With several replicas the number is the mean over them, so that the mean of their losses is the
-    loss of the whole batch, however its labels are spread.
+    With several replicas the mean of their losses is that of the whole batch, see `counted_mean`.
 
     Args:
         losses: float32 (B,).
@@ -80,13 +78,8 @@ def mean_loss(losses: Any, labels: Any, weights: Any = None) -> Any:
     Returns:
         A scalar, NaN where the loss of a labelled example is.
     """
-    known = ops.logical_not(ops.isnan(labels))
-    losses = ops.where(known, losses, 0.0)
-    if weights is not None:
-        losses = ops.where(known, losses * weights, 0.0)
-    count = ops.sum(ops.cast(known, "float32"))
-    count = over_replicas(tf.distribute.ReduceOp.MEAN, count)
-    return ops.sum(losses) / ops.where(count > 0, count, 1.0)
+    weighted = losses if weights is None else losses * weights
+    return counted_mean(weighted, ops.logical_not(ops.isnan(labels)))
 
 
 def prediction(task: Task, logits: Any) -> Any:

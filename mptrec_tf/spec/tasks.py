@@ -28,9 +28,9 @@ class Task:
     Args:
         name: Task name, the key of its predictions, the prefix of its metrics, the signature that
             serves it: a letter, then letters, digits and `_`. Reserved are `serving_default`,
-            `columns`, `encoded` and `heads`, signatures of every exported model, and `mean` and
-            `val`, whose metrics would be named as those of all tasks, `mean_auc` and `val_loss`;
-            and names that begin with `val_`, as the metrics of validation do.
+            `columns`, `encoded` and `heads`, signatures of every exported model; `val`, and `mean`
+            of a binary task, whose metrics would be named as those of all tasks, `val_loss` and
+            `mean_auc`; and names that begin with `val_`, as the metrics of validation do.
         label: Column that holds the label. No task's label column may be a feature.
         kind: `"binary"` (default), `"multiclass"` or `"regression"`.
         positive: For a binary task, the value or values that mean 1; all others mean 0. One of them
