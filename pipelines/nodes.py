@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from tfx import v1 as tfx
 from tfx.dsl.components.base import executor_spec
 from tfx.types import Artifact, BaseChannel
@@ -19,6 +20,24 @@ TRAINING_SPLITS: dict[str, Any] = {
     "train_args": tfx.proto.TrainArgs(splits=[TRAIN]),
     "eval_args": tfx.proto.EvalArgs(splits=[VALIDATION]),
 }
+
+
+# Runners that work on this machine, with the packages that are installed here.
+LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
+
+
+def beam_arguments(beam: Sequence[str]) -> list[str]:
+    """The arguments of Beam for a pipeline of TFX.
+
+    Where no argument says how workers get TFX, TFX packs itself for them, again in each component:
+    some seconds and 52 MB of temporary files that stay. Runners of this machine have no use for it;
+    the name of an image, which they do not look at, keeps TFX from it.
+
+    Args:
+        beam: The arguments as configured.
+    """
+    runner = PipelineOptions(list(beam)).view_as(StandardOptions).runner
+    return ["--sdk_container_image=none", *beam] if runner in LOCAL_RUNNERS else list(beam)
 
 
 def statistics(examples: BaseChannel) -> tfx.components.StatisticsGen:

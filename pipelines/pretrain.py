@@ -96,5 +96,5 @@ def create_pipeline(
         components=[*components, trainer, evaluator, pusher],
         enable_cache=True,
         metadata_connection_config=metadata,
-        beam_pipeline_args=list(config.pipeline.beam),
+        beam_pipeline_args=nodes.beam_arguments(config.pipeline.beam),
     )

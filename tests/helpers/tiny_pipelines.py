@@ -30,6 +30,7 @@ from tfx.v1.dsl.components import (
 from mptrec_tf.errors import DataError, ModelError
 from mptrec_tf.pipeline_config import PipelineConfig
 from pipelines.metadata import connection
+from pipelines.nodes import beam_arguments
 
 
 @component
@@ -163,7 +164,7 @@ def pipeline(directory, components, name="tiny-pretrain", beam_args=("--runner=F
         components=components,
         metadata_connection_config=connection(PipelineConfig(), directory),
         enable_cache=True,
-        beam_pipeline_args=list(beam_args),
+        beam_pipeline_args=beam_arguments(beam_args),
     )
 
 

@@ -24,6 +24,7 @@ from pipelines.components import example_gen
 from pipelines.components.example_gen import IngestConfig, WriteFile, choose_span, ingest
 from pipelines.examples import LEAST, raw_examples
 from pipelines.metadata import connection
+from pipelines.nodes import beam_arguments
 from pipelines.runners.local import run
 from pipelines.sources import check_sources, labelled, sources_of
 
@@ -143,7 +144,7 @@ def ingest_only(directory, config, span=None):
         components=[component],
         enable_cache=True,
         metadata_connection_config=connection(config.pipeline, directory),
-        beam_pipeline_args=["--runner=FnApiRunner"],
+        beam_pipeline_args=beam_arguments(config.pipeline.beam),
     )
     result = run(pipeline, log_file=directory / "run.log", progress=False)
     return result.executions["Ingest"]

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 import tiny_pipelines as tiny
+from tfx.utils import dependency_utils
 
 from mptrec_tf.errors import DataError, ModelError, MPTRecError, PipelineError
 from mptrec_tf.pipeline_config import PipelineConfig
 from pipelines.metadata import Store, connection
+from pipelines.nodes import beam_arguments
 from pipelines.runners.local import run
 from pipelines.runners.lock import holder, one_run
 
@@ -120,6 +122,22 @@ def test_a_failure_in_beam_is_told_without_beam(beam_args, tmp_path, monkeypatch
             log_file=tmp_path / "run.log",
         )
     assert str(raised.value) == "FailingInBeam: rows.csv: column 'age': 'x' is no number"
+
+
+def test_tfx_is_not_packed_for_workers_that_there_are_none_of(tmp_path, monkeypatch):
+    def packed():
+        raise AssertionError("TFX was packed")
+
+    monkeypatch.setattr(dependency_utils, "build_ephemeral_package", packed)
+    ingest = tiny.Ingest(rows=3, span=1)
+    failing = tiny.FailingInBeam(examples=ingest.outputs["examples"])
+    with pytest.raises(DataError):  # so it came as far as its rows
+        run(tiny.pipeline(tmp_path, [ingest, failing]), log_file=tmp_path / "run.log")
+
+
+def test_workers_elsewhere_are_given_what_is_configured():
+    flink = ("--runner=FlinkRunner", "--flink_master=host:8081", "--setup_file=./setup.py")
+    assert beam_arguments(flink) == list(flink)
 
 
 def test_inputs_that_are_not_found_stop_the_run(tmp_path):

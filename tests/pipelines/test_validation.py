@@ -28,10 +28,11 @@ from pipelines.components.schema import (
 )
 from pipelines.components.validation import DataValidator, RequireValidData
 from pipelines.examples import raw_examples
+from pipelines.nodes import beam_arguments
 
 artifacts = tfx.types.standard_artifacts
 SPLITS = ("train", "validation", "test")
-BEAM = ["--runner=FnApiRunner"]
+BEAM = beam_arguments(["--runner=FnApiRunner"])
 FEATURES = (
     NumericFeature("age", missing=0.0),
     CategoricalFeature("work"),
