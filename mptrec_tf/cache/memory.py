@@ -16,7 +16,7 @@ def in_memory(rows: RepresentedRows, progress: bool) -> Callable[[tf.Tensor], An
         progress: Whether to show a progress bar.
 
     Returns:
-        Gives the rows of some numbers, int64 of any shape.
+        Gives the rows of some numbers, int64 (B,).
     """
     parts, columns = [], []
     for batch in rows.encoded(progress):

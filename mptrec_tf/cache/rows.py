@@ -27,8 +27,6 @@ class CachedRows:
         gather: Gives the rows of some numbers, int64 (B,): a representation, labels, weights.
         digest: The digest of the encoded rows.
         backbone: The `representation_fingerprint` of the model.
-        in_memory: Whether `gather` reads no files and takes numbers of any shape. Defaults to
-            `False`.
 
     Example:
 
@@ -45,14 +43,11 @@ class CachedRows:
         gather: Callable[[tf.Tensor], Any],
         digest: str,
         backbone: str,
-        *,
-        in_memory: bool = False,
     ) -> None:
         self.digest = digest
         self.backbone = backbone
         self._number = number
         self._gather = gather
-        self._in_memory = in_memory
 
     def batches(
         self,
@@ -75,7 +70,6 @@ class CachedRows:
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
-            at_once=self._in_memory,
         )
 
     def in_order_of(self, rows: RowsByNumber) -> tf.data.Dataset:
@@ -84,7 +78,7 @@ class CachedRows:
         Args:
             rows: The numbers of that dataset's rows.
         """
-        return gathered(rows._replace(gather=self._gather), at_once=self._in_memory)
+        return gathered(rows._replace(gather=self._gather))
 
     def check(self, model: Representing) -> None:
         """Refuses a model with another backbone.
@@ -144,6 +138,4 @@ def cache_rows(
     else:
         identity = {"backbone": backbone, "rows": rows.digest}
         gather = in_files(represented, pathlib.Path(directory), identity, progress)
-    return CachedRows(
-        represented.number, gather, rows.digest, backbone, in_memory=directory is None
-    )
+    return CachedRows(represented.number, gather, rows.digest, backbone)

@@ -203,22 +203,22 @@ def dataset_of_arrays(
         batch_size=batch_size,
         shuffle=shuffle,
         seed=seed,
-        at_once=True,
     )
 
 
 class RowsByNumber(NamedTuple):
-    """What batches of rows in memory are made of.
+    """What batches of rows that can be had by number are made of.
 
     Attributes:
-        numbers: Of the rows of each batch, a dataset of int64 (B,).
-        gather: Gives the rows of some numbers, of any shape.
+        numbers: Gives the numbers of all rows in their order, cut into so many: a dataset of int64
+            (B,). An epoch's order is another one whenever an iteration of any of them begins.
+        gather: Gives the rows of some numbers, int64 (B,).
         rows: How many there are.
         batch_size: Rows in a batch.
         shuffled: Whether the numbers come in another order in each epoch.
     """
 
-    numbers: tf.data.Dataset
+    numbers: Callable[[int], tf.data.Dataset]
     gather: Callable[[tf.Tensor], Any]
     rows: int
     batch_size: int
@@ -232,8 +232,8 @@ def rows_by_number(dataset: Any) -> RowsByNumber | None:
         dataset: What `fit` is given.
 
     Returns:
-        `None` where batches come one by one: from files, from another kind of dataset, or after
-        anything was done to a dataset.
+        `None` where batches come one by one: from files that are streamed, from another kind of
+        dataset, or after anything was done to a dataset.
     """
     return getattr(dataset, "rows_by_number", None)
 
@@ -245,53 +245,49 @@ def gathered_batches(
     batch_size: int,
     shuffle: bool,
     seed: int,
-    at_once: bool = False,
 ) -> tf.data.Dataset:
-    """Batches of rows that can be had by number; the order depends on nothing but the arguments.
+    """Batches of rows that can be had by number, in an order that any `gather` shares.
 
     Args:
         rows: How many there are.
         gather: Gives the rows of some numbers, int64 (B,).
         batch_size: Rows in a batch.
         shuffle: Whether to shuffle all rows anew in each epoch.
-        seed: Seed of the shuffle.
-        at_once: Whether `gather` also takes the numbers of several batches, int64 (steps, B), and
-            is fast enough to be waited for; see `rows_by_number`. Defaults to `False`.
+        seed: Seed of the shuffle, beside that of `keras.utils.set_random_seed`.
 
     Returns:
         A dataset of what `gather` gives.
     """
+    seeds = _epochs(seed)
 
-    def cut(order: tf.Tensor) -> tf.data.Dataset:
-        starts = tf.data.Dataset.range(0, rows, batch_size)
-        return starts.map(lambda start: order[start : start + batch_size])
+    def numbers(size: int) -> tf.data.Dataset:
+        def cut(order: tf.Tensor) -> tf.data.Dataset:
+            starts = tf.data.Dataset.range(0, rows, size)
+            return starts.map(lambda start: order[start : start + size])
 
-    def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
-        numbers = tf.range(rows, dtype=tf.int64)
-        order = tf.random.experimental.stateless_shuffle(numbers, epoch)
-        return tf.data.Dataset.from_tensors(order).flat_map(cut)
+        def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = tf.random.experimental.stateless_shuffle(in_order, epoch)
+            return tf.data.Dataset.from_tensors(order).flat_map(cut)
 
-    if shuffle:
-        count = -(-rows // batch_size)
-        indices = _epochs(seed).flat_map(shuffled)
-        indices = indices.apply(tf.data.experimental.assert_cardinality(count))
-    else:
-        indices = cut(tf.range(rows, dtype=tf.int64))
-    indices = indices.prefetch(tf.data.AUTOTUNE)
-    return gathered(RowsByNumber(indices, gather, rows, batch_size, shuffle), at_once=at_once)
+        in_order = tf.range(rows, dtype=tf.int64)
+        if not shuffle:
+            return cut(in_order)
+        count = -(-rows // size)
+        return seeds.flat_map(shuffled).apply(tf.data.experimental.assert_cardinality(count))
+
+    return gathered(RowsByNumber(numbers, gather, rows, batch_size, shuffle))
 
 
-def gathered(rows: RowsByNumber, *, at_once: bool) -> tf.data.Dataset:
+def gathered(rows: RowsByNumber) -> tf.data.Dataset:
     """Batches of the rows of some numbers, in their order.
 
     Args:
         rows: The numbers, and what gives their rows.
-        at_once: See `gathered_batches`.
     """
-    batches = rows.numbers.map(rows.gather, num_parallel_calls=tf.data.AUTOTUNE)
+    numbers = rows.numbers(rows.batch_size).prefetch(tf.data.AUTOTUNE)
+    batches = numbers.map(rows.gather, num_parallel_calls=tf.data.AUTOTUNE)
     batches = batches.prefetch(tf.data.AUTOTUNE)
-    if at_once:
-        batches.rows_by_number = rows
+    batches.rows_by_number = rows
     return batches
 
 

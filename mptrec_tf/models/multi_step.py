@@ -3,11 +3,13 @@
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from mptrec_tf.data.datasets import RowsByNumber
 
 
 def can_run(model: keras.Model) -> bool:
@@ -22,8 +24,48 @@ def can_run(model: keras.Model) -> bool:
 
 
 def can_gather() -> bool:
-    """Whether rows in memory are where the steps run, so that gathering them is a plain copy."""
+    """Whether rows are where the steps run, so that `in_blocks` costs no more than a copy."""
     return not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+
+
+class Block(NamedTuple):
+    """The rows of a call.
+
+    Attributes:
+        batches: Those of the steps, one after another, filled up with rows that are not used.
+        count: Of how many steps, int32 ().
+        rest: Rows that are too few for a batch; none but at the end of an epoch.
+    """
+
+    batches: Any
+    count: Any
+    rest: Any
+
+
+def in_blocks(rows: RowsByNumber, steps: int, tasks: Iterable[str]) -> tf.data.Dataset:
+    """Rows gathered for many steps at once, while the steps before them run.
+
+    Args:
+        rows: The rows.
+        steps: Steps in a call.
+        tasks: Names of the model's tasks.
+
+    Returns:
+        A dataset of `Block`, with the cardinality of the batches, by which Keras counts the steps.
+    """
+    size, names = rows.batch_size, frozenset(tasks)
+
+    def block(numbers: tf.Tensor) -> Block:
+        count = tf.size(numbers) // size
+        filled = tf.pad(numbers[: count * size], [[0, (steps - count) * size]])
+        batches = tf.nest.map_structure(
+            lambda part: tf.reshape(part, (steps, size, *part.shape[1:])), rows.gather(filled)
+        )
+        return Block(_of_tasks(batches, names), count, rows.gather(numbers[count * size :]))
+
+    blocks = rows.numbers(steps * size).map(block).prefetch(1)
+    blocks.cardinality = lambda: -(-rows.rows // size)
+    return blocks
 
 
 class MultiStep:
@@ -34,8 +76,9 @@ class MultiStep:
     weights and the optimizer's state stay where they are, and metrics are counted once for all
     steps. What is learned is the same. The batches of a call are in memory together.
 
-    Batches of the usual size run together. A batch of another size, as at the end of an epoch, runs
-    by itself and without XLA, which would have to compile once more for it.
+    Rows that can be had by number come as `Block`s, ready to be run. Of other batches, those of the
+    usual size are put together here. A batch of another size, as at the end of an epoch, runs by
+    itself and without XLA, which would have to compile once more for it.
 
     Args:
         model: A `MultiTaskModel`.
@@ -80,30 +123,21 @@ class MultiStep:
             batches = [iterator.get_next_as_optional() for _ in range(steps)]
             return batches, tf.stack([_rows(batch) for batch in batches])
 
-        self._run, self._alone, self._pull = run, alone, pull
-        self._names = {task.name for task in model.tasks}
-        self._usual: int | None = None
-        self.read_with(None)
-
-    def read_with(self, gather: Callable[[tf.Tensor], Any] | None) -> None:
-        """Says what iterators give from now on.
-
-        Args:
-            gather: `None` for batches; for the numbers of a batch's rows, what gives the rows.
-        """
-        names = self._names
+        names = {task.name for task in model.tasks}
 
         @tf.function(autograph=False)
         def stack(batches: list[tf.experimental.Optional]) -> Any:
             values = [batch.get_value() for batch in batches]
-            stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *values)
-            return _of_tasks(stacked if gather is None else gather(stacked), names)
+            return _of_tasks(tf.nest.map_structure(lambda *parts: tf.stack(parts), *values), names)
 
-        self._stack, self._gather = stack, gather
+        self._run, self._alone, self._pull, self._stack = run, alone, pull, stack
+        self._usual: int | None = None
 
     def __call__(self, iterator: Any) -> dict[str, Any]:
         if not isinstance(iterator, tf.data.Iterator):
             return self._fallback(iterator)
+        if isinstance(iterator.element_spec, Block):
+            return self._run_block(iterator.get_next())
         batches, rows = self._pull(iterator)
         sizes = [int(size) for size in rows.numpy() if size >= 0]
         if not sizes:
@@ -120,8 +154,15 @@ class MultiStep:
                 logs = self._run(self._stack(filled), tf.constant(len(same)))
             else:
                 for batch in same:
-                    value = batch.get_value()
-                    logs = self._alone(value if self._gather is None else self._gather(value))
+                    logs = self._alone(batch.get_value())
+        return logs
+
+    def _run_block(self, block: Block) -> dict[str, Any]:
+        logs = dict[str, Any]()
+        if block.count:
+            logs = self._run(block.batches, block.count)
+        if len(tf.nest.flatten(block.rest)[0]):
+            logs = self._alone(block.rest)
         return logs
 
 

@@ -20,7 +20,7 @@ from mptrec_tf.data.labels import check_example_weights, check_labels
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers.replicas import over_replicas
 from mptrec_tf.models.inputs import check_inputs
-from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run
+from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run, in_blocks
 from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss, named
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
@@ -342,10 +342,8 @@ class MultiTaskModel(keras.Model):
             given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
         rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
         if rows is not None:
-            given["x"] = rows.numbers
-            self.make_train_function()
-            steps = self.train_function
-            steps.read_with(rows.gather)
+            names = [task.name for task in self.tasks]
+            given["x"] = in_blocks(rows, self.steps_per_execution, names)
         try:
             return super().fit(**given)
         except tf.errors.OpError as error:
@@ -358,8 +356,6 @@ class MultiTaskModel(keras.Model):
             ) from error
         finally:
             self._initial_epoch = None  # where a callback let this training go on
-            if rows is not None:
-                steps.read_with(None)  # which lets go of the rows
 
     def _checked(self, x: Any, y: Any, weights: Any) -> Any:
         """Checks rows as far as can be seen, and gives their weights as Keras takes them."""

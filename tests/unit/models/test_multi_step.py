@@ -113,17 +113,32 @@ def test_a_loss_that_is_no_number_is_seen(make_model, in_batches):
 def test_rows_in_memory_are_read_for_all_steps_at_once(make_model, arrays, shuffle):
     rows = dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=shuffle, seed=5)
     again = dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=shuffle, seed=5)
-    gather = rows.rows_by_number.gather
-    shapes = []
+    gather, sizes = rows.rows_by_number.gather, []
 
     def watched(index):
-        shapes.append(tuple(index.shape))
+        tf.py_function(lambda numbers: sizes.append(len(numbers)), [index], [])
         return gather(index)
 
     rows.rows_by_number = rows.rows_by_number._replace(gather=watched)
     model, history, heard = train(make_model, rows, STEPS)
     one_by_one, expected, expected_heard = train(make_model, again.map(lambda *b: b), STEPS)
-    assert set(shapes) == {(STEPS, None), (6,)}  # 96 rows: nine batches of ten, and one of six
+    # 96 rows are nine batches of ten and one of six; empty ones go into the usual size.
+    assert sorted(sizes) == sorted([30, 0] * 3 * 2 + [30, 6] * 2)
+    assert (heard, history) == (expected_heard, expected)
+    for weight, other in zip(model.weights, one_by_one.weights, strict=True):
+        np.testing.assert_array_equal(weight, other, err_msg=weight.path)
+
+
+def test_epochs_shorter_than_rows_in_memory_go_on_where_the_last_one_ended(make_model, arrays):
+    rows, again = (
+        dataset_of_arrays(arrays(*TASKS), batch_size=10, shuffle=True, seed=5) for _ in range(2)
+    )
+    short = {"epochs": 3, "steps_per_epoch": 6}
+    model, history, heard = train(make_model, rows, STEPS, **short)
+    one_by_one, expected, expected_heard = train(
+        make_model, again.map(lambda *b: b), STEPS, **short
+    )
+    assert int(model.optimizer.iterations) == 6 + 4 + 6  # of ten batches of each pass
     assert (heard, history) == (expected_heard, expected)
     for weight, other in zip(model.weights, one_by_one.weights, strict=True):
         np.testing.assert_array_equal(weight, other, err_msg=weight.path)
