@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.data.datasets import RowsByNumber
+from mptrec_tf.models.labels import unpack
 
 
 def can_run(model: keras.Model) -> bool:
@@ -88,6 +89,7 @@ class MultiStep:
     def __init__(self, model: Any, fallback: Callable[[Any], dict[str, Any]]) -> None:
         self._fallback = fallback
         self._steps = steps = model.steps_per_execution
+        names = {task.name for task in model.tasks}
 
         @tf.function(jit_compile=True, autograph=False)
         def run(block: Any, count: tf.Tensor) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class MultiStep:
             _, outcomes = tf.while_loop(lambda number, _: number < count, one, (0, outcomes))
             outcome = tf.nest.map_structure(lambda array: array.stack(), outcomes)
             done = tf.range(steps) < count
-            _, y, weights = model.unpacked(block, axes=2)
+            _, y, weights = unpack(block, names, axes=2)
             y = tf.nest.map_structure(
                 lambda labels: tf.where(done[:, None], tf.cast(labels, tf.float32), np.nan), y
             )
@@ -122,8 +124,6 @@ class MultiStep:
         def pull(iterator: Any) -> tuple[list[tf.experimental.Optional], tf.Tensor]:
             batches = [iterator.get_next_as_optional() for _ in range(steps)]
             return batches, tf.stack([_rows(batch) for batch in batches])
-
-        names = {task.name for task in model.tasks}
 
         @tf.function(autograph=False)
         def stack(batches: list[tf.experimental.Optional]) -> Any:

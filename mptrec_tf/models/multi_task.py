@@ -3,12 +3,10 @@
 import copy
 import inspect
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -16,12 +14,18 @@ from mptrec_tf import balancing as balancings
 from mptrec_tf.balancing import Balancing
 from mptrec_tf.data.datasets import require_rules, rows_by_number
 from mptrec_tf.data.encoding import FeatureEncoder
-from mptrec_tf.data.labels import check_example_weights, check_labels
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers.replicas import over_replicas
 from mptrec_tf.models.inputs import check_inputs
+from mptrec_tf.models.labels import (
+    by_row,
+    check_label_arrays,
+    checked_weights,
+    require_labels,
+    unpack,
+)
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run, in_blocks
-from mptrec_tf.models.objectives import TaskMetrics, by_row, example_losses, mean_loss, named
+from mptrec_tf.models.objectives import TaskMetrics, example_losses, mean_loss, metrics_by_task
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
 from mptrec_tf.spec.given import given_tasks
@@ -150,9 +154,11 @@ class MultiTaskModel(keras.Model):
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise ModelError(
-            f"the model has no task {name!r}; its tasks are {[task.name for task in self.tasks]}"
-        )
+        raise ModelError(f"the model has no task {name!r}; its tasks are {self._names}")
+
+    @property
+    def _names(self) -> list[str]:
+        return [task.name for task in self.tasks]
 
     # Training
 
@@ -206,7 +212,7 @@ class MultiTaskModel(keras.Model):
                 "the losses follow from the tasks: give each Task its kind and loss_weight instead "
                 f"of a loss. Received: loss={loss!r}"
             )
-        own_metrics = self._metrics_by_task(metrics)
+        own_metrics = metrics_by_task(metrics, self.task)
         metrics_of_tasks = TaskMetrics(list(self.tasks), own_metrics)
         # With several replicas Keras' loop over steps fails, and XLA lacks what joins them. Keras'
         # own "auto" leaves XLA out on a CPU, where it is what makes steps fast.
@@ -236,23 +242,6 @@ class MultiTaskModel(keras.Model):
         }
         self._begin(begun if len(self.trained_tasks) > 1 else None)
         self._metrics_of_tasks = metrics_of_tasks
-
-    def _metrics_by_task(self, metrics: Any) -> dict[str, list[keras.metrics.Metric]]:
-        """What `compile` is given, checked; a metric may also be serialized."""
-        if not isinstance(metrics, Mapping | None):
-            raise ModelError(
-                "metrics must be a dict by task, such as {'click': [keras.metrics.AUC(curve='PR', "
-                f"name='pr_auc')]}}. Received: {metrics!r}"
-            )
-        found: dict[str, list[keras.metrics.Metric]] = {}
-        for name, given in (metrics or {}).items():
-            self.task(name)
-            if not isinstance(given, list | tuple):
-                raise ModelError(
-                    f"metrics of the task {name!r} must be a list of metrics. Received: {given!r}"
-                )
-            found[name] = [_metric(name, metric) for metric in given]
-        return found
 
     def _begin(self, balancing: Balancing | None) -> None:
         if balancing is not None:
@@ -305,7 +294,7 @@ class MultiTaskModel(keras.Model):
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Every metric of every task, NaN where nothing that defines it was counted."""
-        return self._metrics_of_tasks.results([task.name for task in self.tasks])
+        return self._metrics_of_tasks.results(self._names)
 
     def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         # Of the tasks in the logs. Keras takes the logs themselves where some tasks are not in
@@ -342,8 +331,7 @@ class MultiTaskModel(keras.Model):
             given.setdefault("shuffle", False)  # the dataset shuffles, Keras cannot
         rows = rows_by_number(x) if self.compiled and can_run(self) and can_gather() else None
         if rows is not None:
-            names = [task.name for task in self.tasks]
-            given["x"] = in_blocks(rows, self.steps_per_execution, names)
+            given["x"] = in_blocks(rows, self.steps_per_execution, self._names)
         try:
             return super().fit(**given)
         except tf.errors.OpError as error:
@@ -360,8 +348,8 @@ class MultiTaskModel(keras.Model):
     def _checked(self, x: Any, y: Any, weights: Any) -> Any:
         """Checks rows as far as can be seen, and gives their weights as Keras takes them."""
         check_inputs(x, self.encoder)
-        self._check_arrays(y)
-        return self._checked_weights(y, weights)
+        check_label_arrays(y, self.task)
+        return checked_weights(y, weights, self.task, self.measured)
 
     def _checked_validation(self, validation: Any) -> Any:
         if not isinstance(validation, tuple | list):
@@ -487,8 +475,8 @@ class MultiTaskModel(keras.Model):
         Args:
             data: `(x, y)` or `(x, y, weights)`.
         """
-        x, y, weights = self.unpacked(data)
-        self._require_labels(y)
+        x, y, weights = unpack(data, self._names)
+        require_labels(y, [task.name for task in self.trained_tasks])
         balancing, variables = self.balancing, self.trainable_weights
         replicas = self.distribute_strategy.num_replicas_in_sync
         dropout = [(s, tf.convert_to_tensor(s)) for s in self._seeds_of_dropout()]
@@ -515,36 +503,11 @@ class MultiTaskModel(keras.Model):
             )
         return outcome
 
-    def unpacked(self, data: Any, axes: int = 1) -> tuple[Any, Any, Any]:
-        """Inputs, labels and example weights; of labels and weights (B, 1) the last axis is gone.
-
-        Args:
-            data: `(x, y)` or `(x, y, weights)`.
-            axes: 1 for a batch, 2 for several, one after another. Defaults to 1.
-
-        Raises:
-            ModelError: If labels or weights of a task have another shape, or there are weights
-                without labels.
-        """
-        x, *parts = keras.utils.unpack_x_y_sample_weight(data)
-        if isinstance(parts[0], Mapping):
-            parts[1] = _by_task(parts[0], parts[1])
-        names = {task.name for task in self.tasks}
-        y, weights = (
-            {n: by_row(n, v, what, axes) if n in names else v for n, v in part.items()}
-            if isinstance(part, Mapping)
-            else part
-            for what, part in zip(("labels", "example weights"), parts, strict=True)
-        )
-        if isinstance(weights, Mapping):
-            weights = {n: ops.cast(w, "float32") for n, w in weights.items() if n in names}
-        return x, y, weights
-
     def test_step(self, data: Any) -> dict[str, Any]:
-        x, y, weights = self.unpacked(data)
-        names = [task.name for task in self.tasks if task.name in (y or {})]
+        x, y, weights = unpack(data, self._names)
+        names = [name for name in self._names if name in (y or {})]
         if not names:
-            raise ModelError(f"y holds no labels of {[task.name for task in self.tasks]}")
+            raise ModelError(f"y holds no labels of {self._names}")
         outcome = self._outcome(self.measured(y), weights or {}, self.logits_of(x, names))
         return self.counted(data, outcome)
 
@@ -567,7 +530,7 @@ class MultiTaskModel(keras.Model):
             data: The batch, `(x, y)` or `(x, y, weights)`.
             outcome: The outcome.
         """
-        _, y, weights = self.unpacked(data)
+        _, y, weights = unpack(data, self._names)
         rows = ops.shape(next(iter(y.values())))[0]
         return self.count(y, weights, outcome.logits, outcome.losses, outcome.loss, rows)
 
@@ -639,63 +602,6 @@ class MultiTaskModel(keras.Model):
         if self.balancing is None or not self.balancing.looks_back:
             return []
         return [v for v in self.non_trainable_variables if "seed_generator" in v.path]
-
-    def _check_arrays(self, labels: Any) -> None:
-        if isinstance(labels, Mapping):
-            for name, values in labels.items():
-                task, values = self.task(name), np.asarray(values, np.float32)
-                by_row(name, values)
-                check_labels(task, values, "y")
-
-    def _checked_weights(self, y: Any, weights: Any) -> Any:
-        """Example weights that are arrays: Keras takes those of all tasks or of none."""
-        if not isinstance(y, Mapping) or weights is None:
-            return weights
-        measured = self.measured(y)
-        for name, values in (_by_task(y, weights) or {}).items():
-            by_row(name, np.asarray(values), "example weights")
-            check_example_weights(self.task(name), values, measured[name], "sample_weight")
-        if not isinstance(weights, Mapping):
-            return weights
-        whole: dict[str, Any] = {n: np.ones(len(labels), np.float32) for n, labels in y.items()}
-        return whole | dict(weights)
-
-    def _require_labels(self, y: Any) -> None:
-        names = [task.name for task in self.trained_tasks]
-        given = list(y) if isinstance(y, Mapping) else type(y).__name__
-        missing = [name for name in names if not isinstance(y, Mapping) or name not in y]
-        if missing:
-            raise ModelError(
-                f"y must be a dict with the labels of {names} (NaN where a row has none); "
-                f"{missing} are missing. Received: {given}"
-            )
-
-
-def _by_task(y: Mapping[str, Any], weights: Any) -> Mapping[str, Any] | None:
-    """Example weights by task: those of all tasks are those of each."""
-    if weights is None:
-        return None
-    if not isinstance(weights, Mapping):
-        return dict.fromkeys(y, weights)
-    if unknown := sorted(weights.keys() - y.keys()):
-        raise ModelError(f"there are example weights of {unknown}, but labels of {sorted(y)} only")
-    return weights
-
-
-def _metric(task: str, given: Any) -> keras.metrics.Metric:
-    try:
-        metric = keras.metrics.get(given)
-    except (TypeError, ValueError):
-        metric = None
-    if not isinstance(metric, keras.metrics.Metric):
-        raise ModelError(
-            f"metrics of the task {task!r} must be Keras metrics or their names. "
-            f"Received: {given!r}"
-        )
-    if isinstance(given, str):
-        # Keras numbers the default names of one process: "auc", "auc_1".
-        metric = named(re.sub(r"_\d+$", "", metric.name), metric)
-    return metric
 
 
 def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimizers.Optimizer]:

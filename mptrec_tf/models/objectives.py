@@ -1,6 +1,7 @@
 """Per task: loss, prediction and metrics, with missing labels left out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,34 +11,6 @@ from keras import ops
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers.replicas import counted_mean
 from mptrec_tf.spec import Task
-
-
-def by_row(name: str, values: Any, what: str = "labels", axes: int = 1) -> Any:
-    """A task's labels or example weights without a last axis of 1, which would be broadcast.
-
-    Args:
-        name: The task.
-        values: (B,) or (B, 1); with another axis in front where they are of several steps.
-        what: What to call them. Defaults to `"labels"`.
-        axes: How many axes they are to have, 2 with several steps. Defaults to 1.
-
-    Raises:
-        ModelError: If they have another shape.
-
-    Example:
-
-    >>> by_row("click", np.zeros((3, 1))).shape
-    TensorShape([3])
-    """
-    shape = values.shape
-    if shape is None or len(shape) == axes:
-        return values
-    if len(shape) == axes + 1 and shape[-1] == 1:
-        return ops.squeeze(values, -1)
-    raise ModelError(
-        f"{what} of the task {name!r} must have the shape (B,) or (B, 1), a number for each row. "
-        f"Received: {tuple(shape)[axes - 1 :]}"
-    )
 
 
 def example_losses(task: Task, labels: Any, logits: Any) -> Any:
@@ -239,3 +212,47 @@ def _quality_metric(task: Task) -> keras.metrics.Metric:
             return keras.metrics.SparseCategoricalAccuracy(name=f"{task.name}_accuracy")
         case _:
             return keras.metrics.RootMeanSquaredError(name=f"{task.name}_rmse")
+
+
+def metrics_by_task(
+    given: Any, task: Callable[[str], Task]
+) -> dict[str, list[keras.metrics.Metric]]:
+    """What `compile` is given as `metrics`, checked; a metric may also be serialized.
+
+    Args:
+        given: A dict of lists of metrics or their names by task, or `None`.
+        task: Gives the task of a name, or refuses it.
+
+    Raises:
+        ModelError: If it is something else.
+    """
+    if not isinstance(given, Mapping | None):
+        raise ModelError(
+            "metrics must be a dict by task, such as {'click': [keras.metrics.AUC(curve='PR', "
+            f"name='pr_auc')]}}. Received: {given!r}"
+        )
+    found: dict[str, list[keras.metrics.Metric]] = {}
+    for name, metrics in (given or {}).items():
+        task(name)
+        if not isinstance(metrics, list | tuple):
+            raise ModelError(
+                f"metrics of the task {name!r} must be a list of metrics. Received: {metrics!r}"
+            )
+        found[name] = [_metric(name, metric) for metric in metrics]
+    return found
+
+
+def _metric(task: str, given: Any) -> keras.metrics.Metric:
+    try:
+        metric = keras.metrics.get(given)
+    except (TypeError, ValueError):
+        metric = None
+    if not isinstance(metric, keras.metrics.Metric):
+        raise ModelError(
+            f"metrics of the task {task!r} must be Keras metrics or their names. "
+            f"Received: {given!r}"
+        )
+    if isinstance(given, str):
+        # Keras numbers the default names of one process: "auc", "auc_1".
+        metric = named(re.sub(r"_\d+$", "", metric.name), metric)
+    return metric

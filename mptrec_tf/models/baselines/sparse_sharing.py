@@ -15,6 +15,7 @@ from mptrec_tf.layers import HashedDropout
 from mptrec_tf.layers.experts import expert_products
 from mptrec_tf.models.arguments import check_sizes
 from mptrec_tf.models.baselines.base import BaselineModel, LayerMaker
+from mptrec_tf.models.labels import check_label_arrays
 from mptrec_tf.models.multi_task import Outcome
 from mptrec_tf.spec import Task
 
@@ -228,7 +229,7 @@ class SparseSharing(BaselineModel):
         """
         if not self.compiled:
             raise ModelError("compile the model before its masks are searched")
-        self._check_arrays(y)
+        check_label_arrays(y, self.task)
         self.network.use_all()
         with self.distribute_strategy.scope():
             self.optimizer.build(self.trainable_variables)
