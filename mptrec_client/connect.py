@@ -20,7 +20,11 @@ def connect(address: str, **options: Any) -> Transport:
     Raises:
         ClientError: If the address is wrong or gRPC is not installed.
     """
-    url = urlsplit(address)
+    try:
+        url = urlsplit(address)
+        port = url.port
+    except ValueError as error:
+        raise ClientError(f"the address is wrong: {error}. Received: {address!r}") from error
     if url.scheme not in TLS_BY_SCHEME or not url.hostname:
         raise ClientError(
             f"the address should be like grpc://host:8500 or http://host:8501, with TLS grpcs:// "
@@ -37,7 +41,7 @@ def connect(address: str, **options: Any) -> Transport:
         from mptrec_client.rest_transport import RestTransport
 
         return RestTransport(connection)
-    if url.port is None or connection.path:
+    if port is None or connection.path:
         raise ClientError(f"a gRPC address is a host and a port. Received: {address!r}")
     try:
         from mptrec_client.grpc_transport import GrpcTransport

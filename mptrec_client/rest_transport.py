@@ -1,5 +1,6 @@
 """REST, by the standard library alone."""
 
+import contextlib
 import http.client
 import json
 import reprlib
@@ -33,6 +34,9 @@ CODES = {
 PIECE = 1 << 16
 """Bytes of an answer that are read at a time; the deadline is looked at in between."""
 
+IDLE_SECONDS = 30.0
+"""Age at which an idle connection is not used again: a proxy may have dropped it without a word."""
+
 BROKEN = (
     ConnectionError,
     http.client.RemoteDisconnected,
@@ -52,7 +56,7 @@ class RestTransport:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._context = _context(connection) if connection.tls else None
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
 
     def status(self, model: ServedModel, timeout: float) -> Mapping[str, Any]:
         # A label has no status of its own: the server tells that of all versions.
@@ -84,7 +88,7 @@ class RestTransport:
 
     def close(self) -> None:
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
     def _send(self, method: str, path: str, body: str | None, timeout: float) -> dict[str, Any]:
         """Sends a request and reads the answer, which is a JSON object."""
@@ -113,11 +117,9 @@ class RestTransport:
 
     def _exchange(self, method: str, path: str, body: str | None, end: float) -> tuple[int, bytes]:
         while True:
-            try:
-                connection = self._idle.pop()
-                reused = True
-            except IndexError:
-                connection, reused = self._connect(end), False
+            connection = self._reusable()
+            reused = connection is not None
+            connection = connection or self._connect(end)
             try:
                 return self._exchange_over(connection, method, path, body, end)
             except BROKEN:
@@ -153,8 +155,18 @@ class RestTransport:
         if response.will_close:
             connection.close()
         else:
-            self._idle.append(connection)
+            self._idle.append((connection, time.monotonic()))
         return response.status, b"".join(pieces)
+
+    def _reusable(self) -> http.client.HTTPConnection | None:
+        """An idle connection, if there is one that is not older than what is between may forget."""
+        with contextlib.suppress(IndexError):
+            while True:
+                connection, since = self._idle.pop()
+                if time.monotonic() - since < IDLE_SECONDS:
+                    return connection
+                connection.close()
+        return None
 
     def _connect(self, end: float) -> http.client.HTTPConnection:
         host, timeout = self._connection.host, _seconds_until(end)

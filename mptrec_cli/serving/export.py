@@ -124,4 +124,5 @@ def _metrics(file: pathlib.Path) -> dict[str, Any]:
         raise UsageError(f"{file}: not JSON: {error}") from error
     if not isinstance(metrics, dict):
         raise UsageError(f"{file}: expected an object with metrics, found {type(metrics).__name__}")
-    return metrics
+    tasks = metrics.get("tasks")
+    return tasks if isinstance(tasks, dict) else metrics

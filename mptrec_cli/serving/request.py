@@ -67,32 +67,29 @@ def request(args: argparse.Namespace) -> None:
     start_tensorflow()
     from mptrec_client import Client, ClientError
 
+    which = {"version": args.version, "label": args.label}
     try:
-        with Client(args.server, args.model, version=args.version, label=args.label) as client:
+        with Client(args.server, args.model, **which) as client:
             metadata = client.metadata()
-            note(f"version {metadata.version} of {args.model!r}", args.quiet)
-            inputs = metadata.columns.inputs
-            lists = [name for name, info in inputs.items() if len(info.shape or ()) > 1]
-            for rows in _read(args.input, args.rows, lists, args.separator):
+        note(f"version {metadata.version} of {args.model!r}", args.quiet)
+        inputs = metadata.columns.inputs.items()
+        lists = [name for name, info in inputs if len(info.shape or ()) > 1]
+        separators = dict.fromkeys(lists, args.separator)
+        with Client(args.server, args.model, separators=separators, **which) as client:
+            for rows in _read(args.input, args.rows):
                 _print_lines(client.predict(rows, args.tasks))
     except ClientError as error:
         raise UsageError(str(error)) from error
 
 
-def _read(
-    files: list[str], limit: int | None, lists: list[str], separator: str
-) -> Iterator[list[dict[str, Any]]]:
-    """The first rows, in parts, with lists in the columns that take them."""
+def _read(files: list[str], limit: int | None) -> Iterator[list[dict[str, Any]]]:
+    """The first rows, in parts."""
     from mptrec_tf.data import read_chunks
 
     left = itertools.islice(
         (row for chunk in read_chunks(files) for row in chunk.table.to_pylist()), limit
     )
     while part := list(itertools.islice(left, 1024)):
-        for row in part:
-            for name in lists:
-                if isinstance(row.get(name), str):
-                    row[name] = row[name].split(separator)
         yield part
 
 

@@ -51,7 +51,8 @@ class Scored(NamedTuple):
                 Defaults to `None`: without it.
 
         Raises:
-            DataError: If no row has a label, or those that have one all weigh 0.
+            DataError: If no row has a label, those that have one all weigh 0, or the groups are not
+                one for each row.
             ModelError: If a prediction of a row with a label is no finite number.
         """
         known, weights = self._labelled()
@@ -84,6 +85,12 @@ class Scored(NamedTuple):
         }
         if groups is None:
             return found
+        groups = np.asarray(groups)
+        if groups.shape != self.labels.shape:
+            raise DataError(
+                f"groups should be one for each of {len(self.labels)} rows. "
+                f"Received: an array of shape {groups.shape}"
+            )
         grouped = grouped_auc(labels, predictions, groups[known], weights)
         return {
             **found,

@@ -6,6 +6,7 @@ it, and `mptrec_tf.serving.local.LocalServer` stands in for it in notebooks and 
 
 from mptrec_client import Client
 from mptrec_tf.serving.checking import Finding, check
-from mptrec_tf.serving.exporting import Manifest, export, publish_version, write_version
+from mptrec_tf.serving.exporting import export, publish_version, write_version
+from mptrec_tf.serving.manifest import Manifest
 
 __all__ = ["Client", "Finding", "Manifest", "check", "export", "publish_version", "write_version"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.layout import CASES_FILE
 
 Value = dict[str, Any]
@@ -41,11 +42,18 @@ def write_cases(directory: pathlib.Path, cases: list[Case]) -> None:
 
 
 def read_cases(directory: pathlib.Path) -> list[Case]:
-    """The cases of a version, none if it has no such file."""
+    """The cases of a version, none if it has no such file.
+
+    Raises:
+        ServingError: If the file is broken.
+    """
     file = directory / CASES_FILE
     if not file.is_file():
         return []
-    return [Case(**case) for case in json.loads(file.read_text(encoding="utf-8"))]
+    try:
+        return [Case(**case) for case in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise ServingError(f"{file}: broken: {error}") from error
 
 
 def to_value(array: np.ndarray) -> Value:

@@ -211,3 +211,15 @@ def test_the_command_prints_a_line_for_each_row(served, rows, transport, tmp_pat
     ]
     assert mptrec_cli.main([*command, "--tasks", "colour"]) == 2
     assert "did you mean 'color'?" in capsys.readouterr().err
+
+
+def test_the_command_takes_a_number_or_bytes_for_a_list_of_one(served, rows, tmp_path, capsys):
+    server, _ = served
+    command = ["serving", "request", "--server", server.rest_url, "--model", "shop", "--input"]
+    printed = []
+    for name, tags in (("lists", [["7"]]), ("numbers", [7]), ("bytes", [b"7"])):
+        path = tmp_path / f"{name}.parquet"
+        rows.head(4).assign(tags=tags * 4).to_parquet(path)
+        assert mptrec_cli.main([*command, str(path)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2] != ""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.cases import Case, Value, from_value, read_cases, to_value
 from mptrec_tf.serving.checking.lint import lint
 from mptrec_tf.serving.layout import (
@@ -21,9 +22,10 @@ from mptrec_tf.serving.layout import (
     read_warmup,
     served_signatures,
 )
+from mptrec_tf.serving.manifest import Manifest
 from mptrec_tf.spec.tasks import SIGNATURES
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 """Largest difference to the Keras model's score, relative to the task's largest score above 1."""
 
 LOADERS = {
@@ -63,7 +65,7 @@ class Run(NamedTuple):
 def check(
     path: str | os.PathLike[str], loaders: Sequence[str] = ("c_api", "session")
 ) -> list[Finding]:
-    """Checks an exported version: its signatures, its answers, its warm-up requests.
+    """Checks an exported version: its manifest, signatures, answers and warm-up requests.
 
     The answers come from processes that do not import mptrec_tf, and are compared with those of the
     Keras model that were stored at export.
@@ -77,7 +79,7 @@ def check(
         What was checked, and what is wrong.
 
     Raises:
-        ServingError: If there is no SavedModel at all.
+        ServingError: If there is no SavedModel at all, or the stored answers cannot be read.
 
     Example:
 
@@ -86,17 +88,42 @@ def check(
     ```
     """
     directory = pathlib.Path(path).absolute()
+    findings = check_without_manifest(directory, loaders)
+    if findings[0].problem:  # the files cannot be read
+        return findings
+    return [*findings, Finding("manifest", _incomplete(directory))]
+
+
+def check_without_manifest(directory: pathlib.Path, loaders: Sequence[str]) -> list[Finding]:
+    """As `check`, before there is a manifest.
+
+    Args:
+        directory: The version's directory.
+        loaders: As for `check`.
+    """
     problems = lint(directory)
     findings = [Finding("signatures and files", "; ".join(problems) or None)]
     if problems:
         return findings
-    cases, runs = read_cases(directory), []
+    cases = read_cases(directory)
     if not cases:
         findings.append(Finding("cases", f"{CASES_FILE} is missing: no answers to compare with"))
     runs = [*_runs_of_cases(directory, cases), *_runs_of_warmup(directory)]
     for loader in loaders:
         findings += _run(directory, loader, runs)
     return findings
+
+
+def _incomplete(directory: pathlib.Path) -> str | None:
+    """What of a version is missing by its manifest."""
+    try:
+        manifest = Manifest.read(directory)
+    except ServingError as error:
+        return str(error)
+    found = len(read_warmup(directory))
+    if found != manifest.warmup_requests:
+        return f"there are {found} warm-up requests, and were {manifest.warmup_requests}"
+    return None
 
 
 def _runs_of_cases(directory: pathlib.Path, cases: Sequence[Case]) -> Iterator[Run]:
@@ -135,7 +162,7 @@ def _run(directory: pathlib.Path, loader: str, runs: Sequence[Run]) -> list[Find
     }
     program = pathlib.Path(__file__).parent / "loaders" / f"{loader}.py"
     process = subprocess.run(  # noqa: S603
-        [sys.executable, "-I", str(program)],
+        [sys.executable, str(program)],
         input=json.dumps(job),
         capture_output=True,
         text=True,

@@ -14,15 +14,16 @@ from mptrec_tf.data.readers import Source
 from mptrec_tf.errors import ServingError
 from mptrec_tf.models import GrowingModel
 from mptrec_tf.serving.cases import write_cases
-from mptrec_tf.serving.checking.checker import check
+from mptrec_tf.serving.checking.checker import check_without_manifest
+from mptrec_tf.serving.config.arguments import check_whole
 from mptrec_tf.serving.exporting.cases import make_cases
-from mptrec_tf.serving.exporting.manifest import Manifest
 from mptrec_tf.serving.exporting.samples import Columns, made_up_rows, raw_rows
 from mptrec_tf.serving.exporting.saved_model import write_saved_model
 from mptrec_tf.serving.exporting.signatures import ServedModel
 from mptrec_tf.serving.exporting.versions import check_target, copy_tree, publish, staging, versions
 from mptrec_tf.serving.exporting.warmup import write_warmup
 from mptrec_tf.serving.layout import MANIFEST_FILE, prediction_log_type
+from mptrec_tf.serving.manifest import Manifest, plain_metrics
 
 SAMPLE_ROWS = 64
 
@@ -52,15 +53,16 @@ def export(
         rows: Raw rows for warm-up requests and checks, of which the first 64 are kept with the
             export. Defaults to `None`: rows made up from the encoder's bins and vocabularies.
         warmup_batch_sizes: Rows of the warm-up requests. Defaults to (1, 64).
-        metrics: Metrics by task, for the manifest. Defaults to `None`.
+        metrics: Metrics by task, for the manifest; what is no number there becomes `null`. Defaults
+            to `None`.
 
     Returns:
         The directory of the new version.
 
     Raises:
         ServingError: If the version is there already, the target cannot be written to, the extra
-            `serving` is not installed, or the export does not pass its check; nothing is published
-            then.
+            `serving` is not installed, a batch size or a metric is none, or the export does not
+            pass its check; nothing is published then.
         DataError: If `rows` do not fit the features.
 
     Example:
@@ -74,7 +76,8 @@ def export(
     """
     base_path = check_target(base_path, version)
     name = base_path.absolute().name if name is None else name
-    served, sample = _prepare(model, rows)
+    metrics = plain_metrics(metrics or {})
+    served, sample = _prepare(model, rows, warmup_batch_sizes)
     with staging(base_path) as directory:
         manifest = _write(model, served, sample, directory, name, warmup_batch_sizes, metrics)
         return _publish(directory, base_path, version, manifest)
@@ -101,7 +104,8 @@ def write_version(
         name: Name that the model is served under.
         rows: Raw rows for warm-up requests and checks, as for `export`. Defaults to `None`.
         warmup_batch_sizes: Rows of the warm-up requests. Defaults to (1, 64).
-        metrics: Metrics by task, for the manifest. Defaults to `None`.
+        metrics: Metrics by task, for the manifest; what is no number there becomes `null`. Defaults
+            to `None`.
 
     Returns:
         The manifest.
@@ -118,7 +122,8 @@ def write_version(
     publish_version("candidate", "serving/census")  # serving/census/1
     ```
     """
-    served, sample = _prepare(model, rows)
+    metrics = plain_metrics(metrics or {})
+    served, sample = _prepare(model, rows, warmup_batch_sizes)
     earlier = f"{os.fspath(directory)}/{MANIFEST_FILE}"
     if tf.io.gfile.exists(earlier):
         tf.io.gfile.remove(earlier)
@@ -178,9 +183,13 @@ def publish_version(
         return _publish(copy, base_path, version, manifest)
 
 
-def _prepare(model: GrowingModel, rows: Source | None) -> tuple[ServedModel, Columns]:
+def _prepare(
+    model: GrowingModel, rows: Source | None, warmup_batch_sizes: Sequence[int]
+) -> tuple[ServedModel, Columns]:
     """Everything that can be refused before a file is written."""
     prediction_log_type()
+    for size in warmup_batch_sizes:
+        check_whole("warmup_batch_sizes: a size", size)
     if rows is None:
         sample = made_up_rows(model.encoder, SAMPLE_ROWS)
     else:
@@ -195,17 +204,19 @@ def _write(
     directory: pathlib.Path,
     name: str,
     warmup_batch_sizes: Sequence[int],
-    metrics: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any],
 ) -> Manifest:
     """Writes and checks everything but the manifest."""
     write_saved_model(served, directory)
     requests = write_warmup(directory, name, model.encoder, model.tasks, sample, warmup_batch_sizes)
     write_cases(directory, make_cases(model, sample))
-    problems = [finding for finding in check(directory, ["c_api"]) if finding.problem]
+    problems = [
+        finding for finding in check_without_manifest(directory, ["c_api"]) if finding.problem
+    ]
     if problems:
         listed = "\n".join(f"  {finding.what}: {finding.problem}" for finding in problems)
         raise ServingError(f"{name}: the export does not pass its check:\n{listed}")
-    return Manifest.of(model, name, metrics or {}, requests)
+    return Manifest.of(model, name, metrics, requests)
 
 
 def _publish(

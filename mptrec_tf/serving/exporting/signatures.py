@@ -1,6 +1,5 @@
 """The graph that an exported model serves: one parse, one backbone pass, every task's score."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +46,9 @@ class ServedModel:
         self.tasks = model.tasks
         encoder = model.encoder
         specs = column_specs(encoder.features)
-        self.aliases = aliases = safe_names(specs)
+        # As arguments of a function: a column may be named as a keyword of Python is, or alike but
+        # for case. The saved signature has the columns' own names, see `write_saved_model`.
+        self.aliases = aliases = {column: f"column_{n}" for n, column in enumerate(specs)}
 
         heads_together = _heads_together(model)
         together = [name for heads in heads_together for name in heads.names]
@@ -153,21 +154,6 @@ def encoded_specs(encoder: FeatureEncoder) -> dict[str, tf.TensorSpec]:
         for name, width in widths.items()
         if width
     }
-
-
-def safe_names(columns: Mapping[str, Any]) -> dict[str, str]:
-    """Argument names for columns: TensorFlow allows letters, digits and underscores only.
-
-    The saved signature carries the columns' own names again, see `write_saved_model`.
-    """
-    aliases: dict[str, str] = {}
-    for column in columns:
-        alias = re.sub(r"\W", "_", column, flags=re.ASCII)
-        alias = alias if re.match(r"[A-Za-z]", alias) else f"column_{alias}"
-        while alias in aliases.values() or (alias != column and alias in columns):
-            alias += "_"
-        aliases[column] = alias
-    return aliases
 
 
 def _heads_together(model: GrowingModel) -> list[Heads]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from mptrec_tf.errors import ServingError
+from mptrec_tf.serving.config.arguments import check_whole
 
 STAGING = ".staging-"
 ABANDONED_AFTER = 24 * 3600.0
@@ -58,8 +59,7 @@ def check_target(base_path: str | os.PathLike[str], version: int | None) -> path
     if base_path.exists() and not base_path.is_dir():
         raise ServingError(f"{base_path}: expected a directory of versions, but this is a file")
     if version is not None:
-        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise ServingError(f"version must be a whole number from 1. Received: {version!r}")
+        check_whole("version", version)
         if version in versions(base_path):
             raise ServingError(f"{base_path} already has the version {version}")
     return base_path

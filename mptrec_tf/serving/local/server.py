@@ -110,6 +110,7 @@ class LocalServer:
         manager = Manager(self._config)
         self._core = Core(manager)
         self._config_stamp = self._stamp()
+        self._refused: str | None = None
         try:
             self._require_versions()
             self._rest = RestServer(RestApi(self._core), self.host, self._ports[1], **self._limits)
@@ -175,18 +176,24 @@ class LocalServer:
     def _watch(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
             try:
-                self._reread_config()
                 self._core.manager.poll()
-            except (ServingError, RequestError) as error:
-                LOGGER.warning("the configuration is not taken: %s", error)
+                self._reread_config()
             except Exception:  # the server goes on with what it has
                 LOGGER.exception("looking for new versions failed")
 
     def _reread_config(self) -> None:
         stamp = self._stamp()
-        if self._config_file and stamp != self._config_stamp:
-            self._config_stamp = stamp
+        if not self._config_file or stamp == self._config_stamp:
+            return
+        try:
             self._core.manager.reload(read_config(self._config_file))
+        except (ServingError, RequestError) as error:
+            # It is tried again, as by TensorFlow Serving: a label's version may still arrive.
+            if str(error) != self._refused:
+                LOGGER.warning("the configuration is not taken: %s", error)
+            self._refused = str(error)
+        else:
+            self._config_stamp, self._refused = stamp, None
 
     def _stamp(self) -> tuple[int, int] | None:
         """What changes when the configuration file does."""

@@ -379,13 +379,27 @@ def test_a_closed_client_says_so(client):
     [
         ({"address": "localhost:8500"}, "the address should be like grpc://host:8500"),
         ({"address": "http://"}, "the address should be like grpc://host:8500"),
+        ({"address": "http://localhost:abc"}, "the address is wrong: Port could not be cast"),
+        ({"address": "grpc://localhost:99999"}, "the address is wrong: Port out of range"),
+        ({"address": "http://[::1"}, "the address is wrong: Invalid IPv6"),
         ({"address": "grpc://localhost"}, "a gRPC address is a host and a port"),
         ({"address": "grpc://localhost:1/v1"}, "a gRPC address is a host and a port"),
         ({"version": 1, "label": "a"}, "give version or label, not both"),
         ({"batch_size": 0}, "batch_size should be at least 1"),
         ({"ca_certificate": "ca.pem"}, "certificates need http.?s://"),
     ],
-    ids=["scheme", "host", "port", "path", "both", "batch", "certificate"],
+    ids=[
+        "scheme",
+        "host",
+        "text",
+        "large",
+        "bracket",
+        "port",
+        "path",
+        "both",
+        "batch",
+        "certificate",
+    ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ClientError, match=message):

@@ -19,6 +19,7 @@ from mptrec_client import (
     NotFoundError,
     ServerError,
     UnavailableError,
+    rest_transport,
 )
 
 ROWS = [
@@ -133,6 +134,16 @@ def test_a_connection_that_the_server_closed_meanwhile_is_no_error(model, record
             time.sleep(0.4)
     assert len(recording.connections) == 3
     assert model.count("predict") == 3
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(model, recording, monkeypatch):
+    monkeypatch.setattr(rest_transport, "IDLE_SECONDS", 0.1)
+    with serving_rest(model, handler=recording) as address, Client(address, "census") as client:
+        client.predict(ROWS)
+        client.predict(ROWS)
+        time.sleep(0.2)
+        client.predict(ROWS)
+    assert len(recording.connections) == 2
 
 
 def raw_answers(*answers):

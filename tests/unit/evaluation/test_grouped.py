@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mptrec_tf.evaluation import evaluate, grouped_auc
+from mptrec_tf import DataError, Task
+from mptrec_tf.evaluation import Scored, evaluate, grouped_auc
 
 
 def one_by_one(frame):
@@ -91,3 +92,11 @@ def test_rows_whose_cell_is_empty_are_counted(model, rows):
     assert click["groups"] == 2
     counted = rows["click"].notna() & (rows["weight"] > 0)
     assert click["rows_without_group"] == np.count_nonzero(counted & (rows["city"] == "Rome"))
+
+
+def test_groups_that_are_not_one_for_each_row_are_refused():
+    labels, predictions = np.float32([0, 1, 1]), np.float32([0.1, 0.8, 0.3])
+    scored = Scored(Task("click", "click"), labels, predictions)
+    assert scored.metrics(["u", "u", "v"])["groups_left_out"] == 1
+    with pytest.raises(DataError, match=r"one for each of 3 rows. Received: .* shape \(2,\)"):
+        scored.metrics(["u", "v"])

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from mptrec_tf import FeatureEncoder, Task
 from mptrec_tf.models import MODELS
-from mptrec_tf.serving.exporting.manifest import Manifest
 from mptrec_tf.serving.exporting.samples import raw_rows, to_examples
 from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.manifest import Manifest
 
 from .conftest import FEATURES
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mptrec_tf import Task, make_dataset
+from mptrec_tf import FeatureEncoder, MPTRec, NumericFeature, Task, make_dataset
 from mptrec_tf.serving import export
 from mptrec_tf.serving.exporting.samples import raw_rows, to_arrays, to_examples
-from mptrec_tf.serving.exporting.signatures import safe_names
 from mptrec_tf.serving.layout import read_meta_graph, served_signatures
 
 from .conftest import BUY, FEATURES
@@ -192,10 +191,12 @@ def test_what_training_alone_needs_is_not_exported(exported):
     assert not any("adversary" in name or "optimizer" in name for name, _ in variables)
 
 
-def test_argument_names_are_safe_and_different():
-    names = ["age", "wage per hour", "wage_per_hour", "wage-per-hour", "1st", "_x", "größe"]
-    aliases = safe_names(dict.fromkeys(names))
-    assert aliases["age"] == "age"
-    assert aliases["wage_per_hour"] == "wage_per_hour"
-    assert len(set(aliases.values())) == len(names)
-    assert all(alias.isascii() and alias.isidentifier() for alias in aliases.values())
+def test_columns_may_be_named_as_they_like(tmp_path):
+    names = ["class", "self", "Age", "age", "wage per hour", "wage_per_hour", "1st", "größe"]
+    rows = {name: np.linspace(0, 1, 8) for name in names}
+    encoder = FeatureEncoder([NumericFeature(name, missing=0.0) for name in names]).adapt(rows)
+    model = MPTRec(
+        encoder, [Task("buy", "bought"), Task("like", "liked")], expert_units=(4,), tower_units=(2,)
+    )
+    version = export(model, tmp_path / "m", warmup_batch_sizes=(1,))
+    assert set(served_signatures(read_meta_graph(version))["columns"].inputs) == set(names)

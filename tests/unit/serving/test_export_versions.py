@@ -6,10 +6,12 @@ import os
 import shutil
 import threading
 
+import numpy as np
 import pytest
 
 from mptrec_tf import DataError, ServingError
 from mptrec_tf.serving import Finding, Manifest, check, export, publish_version, write_version
+from mptrec_tf.serving.exporting import exporter
 from mptrec_tf.serving.exporting.versions import publish, staging, versions
 from mptrec_tf.serving.layout import MANIFEST_FILE
 
@@ -52,9 +54,32 @@ def test_a_parent_is_recognized_by_its_weights_alone(make_model, rows, tmp_path)
     other = make_model(tasks=TASKS[:2])
     export(other, tmp_path / "m", 7)
     assert Manifest.read(tmp_path / "m" / "7").parent_version is None
-    for version in (7, 0, -1, True, 1.0):
+    for version in (7, 0, -1, True, 1.0, 2**63):
         with pytest.raises(ServingError, match="version"):
             export(other, tmp_path / "m", version)
+
+
+def test_metrics_are_plain_numbers_in_the_manifest(model, tmp_path):
+    metrics = {"click": {"auc": np.float32(0.5), "grouped_auc": np.nan, "rows": np.int64(3)}}
+    version = export(model, tmp_path / "m", metrics=metrics)
+    assert "NaN" not in (version / MANIFEST_FILE).read_text()
+    expected = {"click": {"auc": 0.5, "grouped_auc": None, "rows": 3}}
+    assert Manifest.read(version).metrics == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metrics": {"click": {"curve": np.zeros(3)}}}, r"metrics\['click'\]\['curve'\] should"),
+        ({"warmup_batch_sizes": (8, 0)}, "warmup_batch_sizes: a size must be a whole number"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(
+    arguments, message, model, tmp_path
+):
+    with pytest.raises(ServingError, match=message):
+        export(model, tmp_path / "m", **arguments)
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("base_path", ["gs://bucket/models/shop", "s3://bucket/shop"])
@@ -235,7 +260,7 @@ def test_a_version_that_fails_its_check_gets_no_manifest(written, model, tmp_pat
     directory = tmp_path / "again"
     shutil.copytree(written[0], directory)
     failed = [Finding("scores", "differ")]
-    monkeypatch.setattr("mptrec_tf.serving.exporting.exporter.check", lambda *_: failed)
+    monkeypatch.setattr(exporter, "check_without_manifest", lambda *_: failed)
     with pytest.raises(ServingError, match="shop: the export does not pass its check"):
         write_version(model, directory, name="shop")
     assert not (directory / MANIFEST_FILE).exists()

@@ -94,6 +94,31 @@ def test_the_configuration_file_is_read_again(base_path, tmp_path):
         assert (clicks(server), clicks(server, "other")) == (404, [5.0])
 
 
+def test_a_label_may_be_moved_before_its_version_has_arrived(base_path, tmp_path, caplog):
+    file = tmp_path / "models.config"
+
+    def move(version):
+        label = f"version_labels {{ key: 'stable' value: {version} }}"
+        policy = f"model_version_policy {{ all {{}} }} {label} }}"
+        file.write_text(CONFIG.format(MODEL.format("tiny", base_path)[:-1] + policy))
+
+    move(1)
+    with LocalServer(config_file=file, poll_seconds=0.02) as server:
+
+        def stable():
+            url = f"{server.rest_url}/v1/models/tiny/labels/stable:regress"
+            return requests.post(url, json=BODY, timeout=10).json()["results"]
+
+        assert stable() == [2.0]
+        move(2)
+        until(lambda: "not taken" in caplog.text)
+        time.sleep(0.2)
+        assert caplog.text.count("not taken") == 1
+        assert stable() == [2.0]
+        tiny_models.save(base_path, 2)
+        until(lambda: stable() == [3.0])
+
+
 def test_the_configuration_can_be_sent(base_path, tmp_path):
     tiny_models.save(tmp_path / "other", 4)
     with (

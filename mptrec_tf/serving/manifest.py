@@ -4,11 +4,13 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.errors import ServingError
@@ -72,7 +74,7 @@ class Manifest:
         Args:
             model: The model.
             name: Its name.
-            metrics: Its metrics by task.
+            metrics: Its metrics by task, as `plain_metrics` gives them.
             warmup_requests: How many warm-up requests were written.
         """
         stage1 = [task.name for task in model.stage1_tasks]
@@ -121,7 +123,7 @@ class Manifest:
         Args:
             other: Another manifest.
         """
-        # As text, in which a metric that is NaN equals itself.
+        # As text, in which a metric of older manifests that is NaN equals itself.
         one, two = (
             json.dumps(dataclasses.asdict(dataclasses.replace(m, version=0, parent_version=None)))
             for m in (self, other)
@@ -132,6 +134,33 @@ class Manifest:
         """Writes the manifest into a version's directory, which may be remote."""
         file = f"{os.fspath(directory)}/{MANIFEST_FILE}"
         tf.io.gfile.makedirs(file.rpartition("/")[0])
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
         with tf.io.gfile.GFile(file, "w") as opened:
             opened.write(text + "\n")
+
+
+def plain_metrics(value: Any, where: str = "metrics") -> Any:
+    """Metrics as JSON has them: NumPy's numbers as Python's, `None` for NaN and infinity.
+
+    Args:
+        value: A dict, list, text or number, or dicts and lists of them.
+        where: What it is, for the error. Defaults to `"metrics"`.
+
+    Raises:
+        ServingError: If it is or holds anything else.
+
+    Example:
+
+    >>> plain_metrics({"click": {"auc": np.float32(0.5), "grouped_auc": float("nan")}})
+    {'click': {'auc': 0.5, 'grouped_auc': None}}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_metrics(part, f"{where}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_metrics(part, f"{where}[{n}]") for n, part in enumerate(value)]
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float):
+        return plain if math.isfinite(plain) else None
+    if plain is None or isinstance(plain, str | int):
+        return plain
+    raise ServingError(f"{where} should be a number. Received: {value!r}")
