@@ -23,7 +23,8 @@ FORMATS = (".csv", ".csv.gz", ".parquet")
 
 PREDICT = """\
 Predicts raw rows, chunk by chunk in bounded memory. The rows need the model's feature columns, not
-its labels; a category that the training data did not have is no error.
+its labels; a category that the training data did not have is no error, a column of nothing else is
+told.
 
 The output has a row for each row of the input, in its order, with the columns of --id-columns, then
 one column for each task: the probability of a binary task, the number of a regression task; for a

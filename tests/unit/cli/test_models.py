@@ -10,6 +10,7 @@ import yaml
 
 import mptrec_cli
 from mptrec_tf import CategoricalFeature, FeatureEncoder, NumericFeature, Task, save_model
+from mptrec_tf.data import readers
 from mptrec_tf.evaluation import evaluate
 from mptrec_tf.models import MMoE
 from mptrec_tf.serving import Manifest
@@ -54,6 +55,20 @@ def test_it_predicts(model, capsys):
     assert list(found) == ["click", "like"]
     for task in found:
         np.testing.assert_allclose(found[task], expected[task], atol=1e-6)
+
+
+def test_rows_that_it_predicts_of_unknown_values_are_told_once(model, monkeypatch, capsys):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 50)
+    rows = pd.read_csv("rows.csv").assign(city="lima")
+    rows.to_csv("lower.csv", index=False)
+    pd.concat([rows] * 2).to_csv("more.csv", index=False)
+    arguments = ["--model", "mmoe.keras", "--input", "lower.csv", "more.csv", "--quiet"]
+    with pytest.warns(UserWarning, match="no value of column 'city'") as told:
+        assert mptrec_cli.main(["predict", *arguments, "--output", "scores.csv"]) == 0
+    assert len(told) == 1
+    assert str(told[0].message).startswith("lower.csv, more.csv: ")
+    assert "all 150 are" in str(told[0].message)
+    assert len(pd.read_csv("scores.csv")) == 150
 
 
 def test_it_is_shown(model, capsys):
