@@ -44,6 +44,10 @@ class NumericFeature:
 class CategoricalFeature:
     """A column with one category in each row. Whole numbers are read as their decimal text.
 
+    Truth values are read as `0` and `1`, which a CSV file may spell otherwise: a vocabulary of
+    nothing but these two, `False` and `True`, `false` and `true` or `FALSE` and `TRUE` knows all
+    four spellings.
+
     The vocabulary is learned by `FeatureEncoder.adapt`, unless `vocabulary` or `hash_buckets` says
     otherwise. Ids: 0 is a missing value, 1 a value outside the vocabulary, 2 and up the vocabulary;
     with `hash_buckets`, 0 is missing and 1 and up are the buckets.
