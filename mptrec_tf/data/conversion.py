@@ -12,6 +12,7 @@ from mptrec_tf.data.columns import decimal_text, is_list
 from mptrec_tf.data.readers import Chunk, Path, Source, read_chunks
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
+from mptrec_tf.spec import Feature
 
 
 def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
@@ -56,7 +57,7 @@ def _write_parquet(chunks: Iterable[Chunk], source: Source, path: pathlib.Path) 
     try:
         for chunk in chunks:
             if writer is None:
-                schema = _known_types(chunk.table.schema, source)
+                schema = known_types(chunk.table.schema, source)
                 writer = pa.parquet.ParquetWriter(path, schema, compression="zstd")
             try:
                 table = chunk.table.cast(writer.schema)
@@ -72,16 +73,21 @@ def _write_parquet(chunks: Iterable[Chunk], source: Source, path: pathlib.Path) 
     return rows
 
 
-def _known_types(schema: pa.Schema, source: Source) -> pa.Schema:
+def known_types(schema: pa.Schema, source: Source, features: Iterable[Feature] = ()) -> pa.Schema:
     """The types of the first rows, or of later ones for the columns that are empty in the first.
 
     For these the source is read once more, up to where the last of them has a value: to hold the
     rows until then would take the memory of all where a column is always empty.
+
+    Args:
+        schema: The types of the first rows.
+        source: Where they are from.
+        features: The features whose columns are read once more. Defaults to none: all are.
     """
     unknown = [field.name for field in schema if _is_unknown(field.type)]
     if not unknown:
         return schema
-    for table, _ in read_chunks(source):
+    for table, _ in read_chunks(source, features):
         for name in [name for name in unknown if name in table.column_names]:
             if not _is_unknown(table.schema.field(name).type):
                 schema = schema.set(schema.get_field_index(name), table.schema.field(name))
