@@ -1,5 +1,6 @@
 """One-off conversion between file formats, in bounded memory."""
 
+import decimal
 import math
 import pathlib
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
     """Writes raw data as one Parquet or TFRecord file.
 
     The file appears under its name when it is complete: a run that is cut off leaves nothing that
-    looks finished. A TFRecord holds numbers of float64 as decimal text, in which no digit is lost.
+    looks finished. A TFRecord holds numbers of float64 and of decimal types as text, in which no
+    digit is lost.
 
     Args:
         source: A frame, a dict of columns, or files (CSV, TSV, Parquet, TFRecord).
@@ -131,11 +133,18 @@ def _text(number: float | None) -> str | None:
     return None if number is None or math.isnan(number) else decimal_text(number)
 
 
+def _exact(number: decimal.Decimal) -> str:
+    """The text of an id of any length, or of another number."""
+    whole = number == number.to_integral_value()
+    return str(int(number)) if whole else decimal_text(float(number))
+
+
 def _feature(name: str, value: Any) -> Any:
     """A cell as a `tf.train.Feature`; an empty cell as one without values."""
     import tensorflow as tf
 
     values = value if isinstance(value, list) else [] if value is None else [value]
+    values = [_exact(v) if isinstance(v, decimal.Decimal) else v for v in values]
     values = [v.encode() if isinstance(v, str) else v for v in values]
     if all(isinstance(v, bytes) for v in values):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
