@@ -5,7 +5,7 @@ import pathlib
 import shlex
 from typing import Any
 
-from mptrec_cli.arguments import add_command, add_output, seed
+from mptrec_cli.arguments import add_command, add_output, not_negative, seed
 from mptrec_cli.output import UsageError, note, print_table, require_not_read, require_writable
 from mptrec_cli.startup import start_tensorflow
 
@@ -110,7 +110,7 @@ def _add_prepare(subcommands: Any) -> None:
     add_output(parser)
     parser.add_argument(
         "--min-count",
-        type=int,
+        type=not_negative,
         metavar="N",
         help="ids seen N times or fewer become the unknown id (default: 10 for ali-ccp, else 0)",
     )
@@ -132,7 +132,7 @@ def _add_prepare(subcommands: Any) -> None:
     )
     parser.add_argument(
         "--max-bad-lines",
-        type=int,
+        type=not_negative,
         default=0,
         metavar="N",
         help="malformed lines that may be skipped (default: %(default)s)",

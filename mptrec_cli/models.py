@@ -10,7 +10,8 @@ import tensorflow as tf
 from mptrec_tf.config import Config
 from mptrec_tf.data import Chunk, check_same_features, has_labels, read_chunks
 from mptrec_tf.data.encoding import Encoded
-from mptrec_tf.data.readers import Source
+from mptrec_tf.data.readers import Source, describe
+from mptrec_tf.data.unknown import UnknownValues
 from mptrec_tf.errors import SpecError
 from mptrec_tf.models import GrowingModel, load_model
 from mptrec_tf.models.growing import ModelT
@@ -57,7 +58,7 @@ def predict_chunks(
     columns: Sequence[str] = (),
     progress: str | None = None,
 ) -> Iterator[tuple[Chunk, dict[str, np.ndarray]]]:
-    """Predicts chunk by chunk, in bounded memory.
+    """Predicts chunk by chunk, in bounded memory; at the end, tells of columns of unknown values.
 
     Args:
         model: The model.
@@ -77,13 +78,16 @@ def predict_chunks(
         return {name: predictions[name] for name in tasks}
 
     read = [*model.encoder.features, *map(CategoricalFeature, columns)]
+    unknown = UnknownValues(model.encoder)
     for chunk in read_chunks(source, read, progress=progress):
         encoded = model.encoder.encode_chunk(chunk)
+        unknown.update(encoded)
         parts = [
             forward({key: array[start : start + BATCH_SIZE] for key, array in encoded.items()})
             for start in range(0, chunk.table.num_rows, BATCH_SIZE)
         ]
         yield chunk, {name: np.concatenate([part[name] for part in parts]) for name in tasks}
+    unknown.warn(describe(source))
 
 
 def prediction_digests(model: GrowingModel, source: Source, tasks: Sequence[str]) -> dict[str, str]:

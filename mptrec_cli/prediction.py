@@ -23,7 +23,8 @@ FORMATS = (".csv", ".csv.gz", ".parquet")
 
 PREDICT = """\
 Predicts raw rows, chunk by chunk in bounded memory. The rows need the model's feature columns, not
-its labels; a category that the training data did not have is no error.
+its labels; a category that the training data did not have is no error, a column of nothing else is
+told.
 
 The output has a row for each row of the input, in its order, with the columns of --id-columns, then
 one column for each task: the probability of a binary task, the number of a regression task; for a
@@ -80,7 +81,7 @@ def predict(args: argparse.Namespace) -> None:
     tasks = args.tasks or [task.name for task in model.tasks]
     header = _header(model, tasks, args.id_columns)
     rows = 0
-    with _writing(args.output) as write:
+    with _writing(args.output, args.input, args.id_columns) as write:
         for chunk, predictions in predict_chunks(
             model,
             args.input,
@@ -88,7 +89,7 @@ def predict(args: argparse.Namespace) -> None:
             columns=args.id_columns,
             progress=None if args.quiet else f"writing {args.output.name}",
         ):
-            write(_table(chunk, args.id_columns, predictions, header))
+            write(_table(chunk, args.id_columns, predictions, header), chunk.where)
             rows += chunk.table.num_rows
     print_table(["rows", "file"], [[rows, args.output]])
 
@@ -121,26 +122,36 @@ def _table(
 
 
 @contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[Any]:
-    """Gives a function that appends a table to a file, which appears when all is written."""
+def _writing(path: pathlib.Path, source: Sequence[str], id_columns: Sequence[str]) -> Iterator[Any]:
+    """Gives a function that appends a table to a file, which appears when all is written.
+
+    The table has columns of the source, of the types that these have in its first rows with values.
+    """
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
+    from mptrec_tf.data.conversion import known_types
+    from mptrec_tf.errors import DataError
     from mptrec_tf.files import written_whole
+    from mptrec_tf.spec import CategoricalFeature
 
+    ids = [CategoricalFeature(name) for name in id_columns]
     with written_whole(path) as partial, contextlib.ExitStack() as stack:
+        compression = "gzip" if path.suffix == ".gz" else None
+        file = stack.enter_context(pa.output_stream(partial, compression=compression))
+        new = pa.parquet.ParquetWriter if path.suffix == ".parquet" else pa.csv.CSVWriter
         writer = schema = None
 
-        def write(table: pa.Table) -> None:
+        def write(table: pa.Table, where: str) -> None:
             nonlocal writer, schema
-            if writer is None:
-                compression = "gzip" if path.suffix == ".gz" else None
-                file = stack.enter_context(pa.output_stream(partial, compression=compression))
-                new = pa.parquet.ParquetWriter if path.suffix == ".parquet" else pa.csv.CSVWriter
-                schema = table.schema
-                writer = stack.enter_context(new(file, schema))
-            writer.write_table(table.cast(schema))
+            try:
+                if writer is None:
+                    schema = known_types(table.schema, source, ids)
+                    writer = stack.enter_context(new(file, schema))
+                writer.write_table(table.cast(schema))
+            except pa.ArrowException as error:
+                raise DataError(f"{where}: the id columns cannot be written: {error}") from error
 
         yield write
 

@@ -36,10 +36,10 @@ def as_strings(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     Raises:
         DataError: If the column holds numbers that are not whole, or neither text nor numbers.
     """
-    array = _combine(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_floating(array.type):
+    array = _plain(column)
+    if pa.types.is_decimal(array.type) and array.type.scale == 0:
+        return array.cast(pa.string())
+    if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
         array = array.cast(pa.float64())
         array = pc.if_else(pc.is_nan(array), None, array)
         whole = pc.and_(pc.equal(array, pc.trunc(array)), pc.less_equal(pc.abs(array), EXACT))
@@ -76,9 +76,7 @@ def as_floats(column: pa.ChunkedArray, name: str, where: str) -> np.ndarray:
     Raises:
         DataError: If a cell is not a number; names the first such value.
     """
-    array = _combine(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = _plain(column)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
     try:
@@ -135,6 +133,16 @@ def as_lists(column: pa.ChunkedArray, name: str, separator: str, where: str) -> 
         return pa.ListArray.from_arrays(offsets, as_strings(pc.list_flatten(array), name, where))
     texts = as_strings(column, name, where)
     return pc.split_pattern(texts, separator)
+
+
+def _plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array, without dictionaries and views, which Arrow can do less with."""
+    array = _combine(column)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.string())
+    return array.cast(pa.binary()) if pa.types.is_binary_view(array.type) else array
 
 
 def _combine(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -1,5 +1,6 @@
 """One-off conversion between file formats, in bounded memory."""
 
+import decimal
 import math
 import pathlib
 from collections.abc import Iterable
@@ -12,13 +13,15 @@ from mptrec_tf.data.columns import decimal_text, is_list
 from mptrec_tf.data.readers import Chunk, Path, Source, read_chunks
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
+from mptrec_tf.spec import Feature
 
 
 def convert(source: Source, destination: Path, *, progress: bool = True) -> int:
     """Writes raw data as one Parquet or TFRecord file.
 
     The file appears under its name when it is complete: a run that is cut off leaves nothing that
-    looks finished. A TFRecord holds numbers of float64 as decimal text, in which no digit is lost.
+    looks finished. A TFRecord holds numbers of float64 and of decimal types as text, in which no
+    digit is lost.
 
     Args:
         source: A frame, a dict of columns, or files (CSV, TSV, Parquet, TFRecord).
@@ -56,7 +59,7 @@ def _write_parquet(chunks: Iterable[Chunk], source: Source, path: pathlib.Path) 
     try:
         for chunk in chunks:
             if writer is None:
-                schema = _known_types(chunk.table.schema, source)
+                schema = known_types(chunk.table.schema, source)
                 writer = pa.parquet.ParquetWriter(path, schema, compression="zstd")
             try:
                 table = chunk.table.cast(writer.schema)
@@ -72,16 +75,21 @@ def _write_parquet(chunks: Iterable[Chunk], source: Source, path: pathlib.Path) 
     return rows
 
 
-def _known_types(schema: pa.Schema, source: Source) -> pa.Schema:
+def known_types(schema: pa.Schema, source: Source, features: Iterable[Feature] = ()) -> pa.Schema:
     """The types of the first rows, or of later ones for the columns that are empty in the first.
 
     For these the source is read once more, up to where the last of them has a value: to hold the
     rows until then would take the memory of all where a column is always empty.
+
+    Args:
+        schema: The types of the first rows.
+        source: Where they are from.
+        features: The features whose columns are read once more. Defaults to none: all are.
     """
     unknown = [field.name for field in schema if _is_unknown(field.type)]
     if not unknown:
         return schema
-    for table, _ in read_chunks(source):
+    for table, _ in read_chunks(source, features):
         for name in [name for name in unknown if name in table.column_names]:
             if not _is_unknown(table.schema.field(name).type):
                 schema = schema.set(schema.get_field_index(name), table.schema.field(name))
@@ -125,11 +133,18 @@ def _text(number: float | None) -> str | None:
     return None if number is None or math.isnan(number) else decimal_text(number)
 
 
+def _exact(number: decimal.Decimal) -> str:
+    """The text of an id of any length, or of another number."""
+    whole = number == number.to_integral_value()
+    return str(int(number)) if whole else decimal_text(float(number))
+
+
 def _feature(name: str, value: Any) -> Any:
     """A cell as a `tf.train.Feature`; an empty cell as one without values."""
     import tensorflow as tf
 
     values = value if isinstance(value, list) else [] if value is None else [value]
+    values = [_exact(v) if isinstance(v, decimal.Decimal) else v for v in values]
     values = [v.encode() if isinstance(v, str) else v for v in values]
     if all(isinstance(v, bytes) for v in values):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))

@@ -26,6 +26,9 @@ from mptrec_tf.spec.parsing import dump, parse
 VOCABULARIES = "vocabularies.json"
 MISSING_ID, UNKNOWN_ID, FIRST_ID = 0, 1, 2
 
+TRUTH_VALUES = (("0", "1"), ("False", "True"), ("false", "true"), ("FALSE", "TRUE"))
+"""How truth values are spelled: as numbers from frames and Parquet files, in CSV files as words."""
+
 Encoded = dict[str, Any]
 """`"numeric"` float32 (B, N), `"categorical"` int32 (B, C), `"multivalued"` int32 (B, L)."""
 
@@ -49,9 +52,9 @@ class FeatureEncoder(keras.layers.Layer):
         vocabulary_sizes: Ids by column, as `get_config` gives it. Defaults to `None`.
         **kwargs: `name` and other arguments of `keras.layers.Layer`.
 
-    Input: a dict of tensors by column name: float (B,) for numeric features, string or integer (B,)
-    for categorical ones, string `RaggedTensor` (B, None) or dense (B, n), padded with `""`, for
-    multi-valued ones.
+    Input: a dict of tensors by column name: float (B,) for numeric features, string, integer or
+    bool (B,) for categorical ones, string `RaggedTensor` (B, None) or dense (B, n), padded with
+    `""`, for multi-valued ones.
 
     Output: a dict with those of these keys for which there are features:
 
@@ -390,6 +393,8 @@ class FeatureEncoder(keras.layers.Layer):
 
     def _ids(self, feature: CategoricalFeature, values: Any) -> Any:
         values = tf.convert_to_tensor(values)
+        if values.dtype.is_bool:
+            values = tf.cast(values, tf.int32)
         if values.dtype.is_integer:
             values = tf.strings.as_string(values)
         if feature.hash_buckets is None:
@@ -580,11 +585,26 @@ def _lookup_table(
     vocabulary: list[str], missing_values: Sequence[str]
 ) -> tf.lookup.StaticHashTable:
     missing = sorted({"", *missing_values})  # none of them is ever in a vocabulary
-    keys = tf.constant([*missing, *vocabulary], tf.string)
-    ids = [MISSING_ID] * len(missing) + list(range(FIRST_ID, FIRST_ID + len(vocabulary)))
+    others = {t: i for t, i in _other_spellings(vocabulary).items() if t not in missing}
+    keys = tf.constant([*missing, *others, *vocabulary], tf.string)
+    known = range(FIRST_ID, FIRST_ID + len(vocabulary))
+    ids = [*[MISSING_ID] * len(missing), *others.values(), *known]
     return tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(keys, tf.constant(ids, tf.int64)), UNKNOWN_ID
     )
+
+
+def _other_spellings(vocabulary: list[str]) -> dict[str, int]:
+    """Ids of further texts, where a vocabulary holds truth values: their other spellings."""
+    for spelling in TRUTH_VALUES:
+        if vocabulary and len(vocabulary) <= 2 and set(vocabulary) <= set(spelling):
+            return {
+                other[spelling.index(text)]: FIRST_ID + place
+                for place, text in enumerate(vocabulary)
+                for other in TRUTH_VALUES
+                if other != spelling
+            }
+    return {}
 
 
 def _fill(feature: NumericFeature, values: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from tqdm.auto import tqdm
@@ -335,7 +336,8 @@ def _parsed_at_once(
     """What `_table_of_examples` gives, many times faster; `None` where that has to look closer.
 
     The types are those of the first examples. It has to look closer where later ones differ, where
-    a text may have to be split, and where something is wrong and an error has to tell what.
+    a text beside lists has to be split, and where something is wrong and an error has to tell what.
+    A multi-valued column of a text in each row stays one of texts, which `as_lists` splits.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -351,24 +353,31 @@ def _parsed_at_once(
                 break
     except DecodeError:
         return None
-    if not columns or len(kinds) < len(columns) or separators.keys() & kinds:
+    if not columns or len(kinds) < len(columns):
         return None
     features = {name: tf.io.RaggedFeature(types[kind]) for name, kind in kinds.items()}
     try:
         parsed = tf.io.parse_example(batch, features)
     except tf.errors.InvalidArgumentError:
         return None
-    arrays = {}
-    for name, ragged in parsed.items():
-        values, offsets = ragged.flat_values.numpy(), ragged.row_splits.numpy()
-        lengths = np.diff(offsets)
-        if lengths.max() > 1:
+    arrays = {name: _column_at_once(parsed[name], separators.get(name)) for name in columns}
+    return None if any(array is None for array in arrays.values()) else pa.table(arrays)
+
+
+def _column_at_once(ragged: Any, separator: str | None) -> pa.Array | None:
+    """A column of `_parsed_at_once`, with the separator of a multi-valued one."""
+    values, offsets = ragged.flat_values.numpy(), ragged.row_splits.numpy()
+    lengths = np.diff(offsets)
+    cells = pa.array(values.astype(np.float64) if values.dtype == np.float32 else values)
+    if separator is not None and (lengths.max() > 1 or not pa.types.is_binary(cells.type)):
+        lone = cells.take(pa.array(offsets[:-1][lengths == 1]))
+        if pa.types.is_binary(cells.type) and pc.any(pc.match_substring(lone, separator)).as_py():
             return None
-        values = values.astype(np.float64) if values.dtype == np.float32 else values
-        present = lengths > 0
-        taken = np.where(present, offsets[:-1], 0)
-        arrays[name] = pa.array(values).take(pa.array(taken, mask=~present))
-    return pa.table({name: arrays[name] for name in columns})
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), cells)
+    if lengths.max() > 1:
+        return None
+    present = lengths > 0
+    return cells.take(pa.array(np.where(present, offsets[:-1], 0), mask=~present))
 
 
 def _table_of_examples(

@@ -1,8 +1,9 @@
 """Features: what the model reads from a row of raw data."""
 
+from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mptrec_tf.spec.parsing import STRICT, raises_spec_errors
@@ -43,6 +44,10 @@ class NumericFeature:
 class CategoricalFeature:
     """A column with one category in each row. Whole numbers are read as their decimal text.
 
+    Truth values are read as `0` and `1`, which a CSV file may spell otherwise: a vocabulary of
+    nothing but these two, `False` and `True`, `false` and `true` or `FALSE` and `TRUE` knows all
+    four spellings.
+
     The vocabulary is learned by `FeatureEncoder.adapt`, unless `vocabulary` or `hash_buckets` says
     otherwise. Ids: 0 is a missing value, 1 a value outside the vocabulary, 2 and up the vocabulary;
     with `hash_buckets`, 0 is missing and 1 and up are the buckets.
@@ -79,14 +84,14 @@ class CategoricalFeature:
     quotient_remainder: Annotated[int, Field(ge=2)] | None = None
     kind: Literal["categorical"] = "categorical"
 
-    @model_validator(mode="after")
-    def _check_vocabulary(self) -> "CategoricalFeature":
+    # Not a validator: those run again whenever the feature becomes part of a spec or an encoder.
+    def __post_init__(self) -> None:
         if self.vocabulary is not None:
             if self.hash_buckets is not None:
                 raise ValueError(
                     f"feature {self.name!r}: give vocabulary or hash_buckets, not both"
                 )
-            repeated = sorted({v for v in self.vocabulary if self.vocabulary.count(v) > 1})
+            repeated = sorted(v for v, times in Counter(self.vocabulary).items() if times > 1)
             if repeated:
                 raise ValueError(f"feature {self.name!r}: the vocabulary repeats {repeated}")
             missing = sorted({"", *self.missing_values} & set(self.vocabulary))
@@ -95,7 +100,6 @@ class CategoricalFeature:
                     f"feature {self.name!r}: {missing} cannot be in the vocabulary, "
                     "they mean a missing value"
                 )
-        return self
 
 
 @raises_spec_errors

@@ -145,6 +145,8 @@ def _by_name(problem: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
 
 def dump(value: Any) -> Any:
     """The inverse of `parse`: plain data, without what is left at its default."""
+    if isinstance(value, str):
+        return value
     if dataclasses.is_dataclass(value):
         return {
             field.name: dump(getattr(value, field.name))

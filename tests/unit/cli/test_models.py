@@ -10,6 +10,7 @@ import yaml
 
 import mptrec_cli
 from mptrec_tf import CategoricalFeature, FeatureEncoder, NumericFeature, Task, save_model
+from mptrec_tf.data import convert, readers
 from mptrec_tf.evaluation import evaluate
 from mptrec_tf.models import MMoE
 from mptrec_tf.serving import Manifest
@@ -54,6 +55,61 @@ def test_it_predicts(model, capsys):
     assert list(found) == ["click", "like"]
     for task in found:
         np.testing.assert_allclose(found[task], expected[task], atol=1e-6)
+
+
+def test_rows_that_it_predicts_of_unknown_values_are_told_once(model, monkeypatch, capsys):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 50)
+    rows = pd.read_csv("rows.csv").assign(city="lima")
+    rows.to_csv("lower.csv", index=False)
+    pd.concat([rows] * 2).to_csv("more.csv", index=False)
+    arguments = ["--model", "mmoe.keras", "--input", "lower.csv", "more.csv", "--quiet"]
+    with pytest.warns(UserWarning, match="no value of column 'city'") as told:
+        assert mptrec_cli.main(["predict", *arguments, "--output", "scores.csv"]) == 0
+    assert len(told) == 1
+    assert str(told[0].message).startswith("lower.csv, more.csv: ")
+    assert "all 150 are" in str(told[0].message)
+    assert len(pd.read_csv("scores.csv")) == 150
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".tfrecord"])
+@pytest.mark.parametrize("output", ["scores.csv", "scores.parquet"])
+def test_an_id_may_be_empty_in_the_first_rows_that_it_predicts(
+    model, ending, output, monkeypatch, capsys
+):
+    monkeypatch.setattr(readers, "CHUNK_ROWS", 50)
+    rows = pd.read_csv("rows.csv")
+    for part, ids in enumerate([[None] * 50, range(50), [None] * 50]):
+        rows.assign(uid=pd.array(ids, "Int64" if part else object)).to_parquet(f"{part}.parquet")
+        convert(f"{part}.parquet", f"{part}{ending}", progress=False)
+    # As one file, since none of a TFRecord may lack a column.
+    if ending == ".tfrecord":
+        parts = [pathlib.Path(f"{part}.tfrecord").read_bytes() for part in range(3)]
+        pathlib.Path("parts.tfrecord").write_bytes(b"".join(parts))
+    source = "parts.tfrecord" if ending == ".tfrecord" else "[0-2].parquet"
+    arguments = ["--model", "mmoe.keras", "--input", source, "--id-columns", "uid", "--quiet"]
+    assert mptrec_cli.main(["predict", *arguments, "--output", output]) == 0
+    found = pd.read_csv(output) if output.endswith(".csv") else pd.read_parquet(output)
+    expected = [float("nan")] * 50 + list(range(50)) + [float("nan")] * 50
+    np.testing.assert_array_equal(found["uid"].astype(float), expected)
+
+
+@pytest.mark.parametrize("output", ["scores.csv", "scores.parquet"])
+def test_ids_of_different_types_are_refused(model, output, capsys):
+    rows = pd.read_csv("rows.csv")
+    rows.assign(uid=1).to_parquet("0.parquet")
+    rows.assign(uid="a").to_parquet("1.parquet")
+    arguments = ["--model", "mmoe.keras", "--input", "[01].parquet", "--id-columns", "uid"]
+    assert mptrec_cli.main(["predict", *arguments, "--output", output, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "1.parquet: the id columns cannot be written: " in error
+    assert not pathlib.Path(output).exists()
+
+
+def test_ids_that_a_csv_cannot_hold_are_refused(model, capsys):
+    pd.read_csv("rows.csv").assign(uid=[[1, 2]] * 50).to_parquet("lists.parquet")
+    arguments = ["--model", "mmoe.keras", "--input", "lists.parquet", "--id-columns", "uid"]
+    assert mptrec_cli.main(["predict", *arguments, "--output", "scores.csv", "--quiet"]) == 2
+    assert "lists.parquet: the id columns cannot be written" in capsys.readouterr().err
 
 
 def test_it_is_shown(model, capsys):

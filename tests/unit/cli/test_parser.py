@@ -40,6 +40,7 @@ COMMANDS = [
     ["bench", "run"],
     ["bench", "report"],
 ]
+PREPARE = ["data", "prepare", "ali-ccp", "--source", "raw", "--output", "out"]
 RUN = ["pipeline", "run", "--config", __file__, "--output", "out", "--stage"]
 COMPILE = ["pipeline", "compile", "--config", __file__, "--output", "p.json", "--stage"]
 
@@ -134,6 +135,9 @@ def test_version_is_that_of_the_library(capsys):
             ["data", "prepare", "ali-ccp", "--output", "out", "--seed=-1"],
             "got '-1'",
         ),
+        ([*PREPARE, "--max-bad-lines", "-1"], "--max-bad-lines: must be 0 or more, got -1"),
+        ([*PREPARE, "--min-count=-3"], "--min-count: must be 0 or more, got -3"),
+        ([*PREPARE, "--min-count", "1.5"], "--min-count: must be 0 or more, got 1.5"),
         (["train", "--config", __file__, "--out", "out"], "--output"),
         (["add-task", "--config", __file__, "--model", "m.keras", "--task", "a"], "m.keras"),
         (["evaluate", "--config", __file__], "--model"),

@@ -1,4 +1,5 @@
 import datetime
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,13 @@ def column(values, kind=None):
         (column([3.0, np.nan, None, -0.0]), ["3", None, None, "0"]),
         (column([np.float16(2)], pa.float16()), ["2"]),
         (column([True, False, None]), ["1", "0", None]),
+        (column([Decimal(7), None, Decimal(-8)], pa.decimal128(9, 0)), ["7", None, "-8"]),
+        (column([Decimal(10**37 + 1)], pa.decimal128(38, 0)), [str(10**37 + 1)]),
+        (column([Decimal(300)], pa.decimal256(50, 0)), ["300"]),
+        (column([Decimal(300), None], pa.decimal128(9, 2)), ["300", None]),
+        (column([Decimal(300)], pa.decimal128(9, -2)), ["300"]),
+        (column(["a", None, "ü" * 20], pa.string_view()), ["a", None, "ü" * 20]),
+        (column([b"a", None], pa.binary_view()), ["a", None]),
         (column([None, None]), [None, None]),
         (column(["b", "a", "b", None]).dictionary_encode(), ["b", "a", "b", None]),
         (pa.chunked_array([["a"], ["b", "c"]]), ["a", "b", "c"]),
@@ -41,6 +49,8 @@ def test_categories_become_text_and_whole_numbers_their_decimal_text(values, exp
         (column([1.0, 2.5]), "2.5"),
         (column([float("inf")]), "inf"),
         (column([1e300]), "1e+300"),
+        (column([Decimal("2.5")], pa.decimal128(9, 2)), "2.5"),
+        (column([b"\xff"], pa.binary_view()), "not UTF-8"),
         (column([2.0**53 + 2]), "9007199254740994"),  # other ids may have become this one
         (column([[1]]), "list<item: int64>"),
         (column([datetime.date(2024, 1, 1)]), "date32"),
@@ -63,6 +73,9 @@ def test_what_is_no_category_is_refused_with_file_column_and_value(values, named
         (column([b" 1.5", b""], pa.large_binary()), [1.5, np.nan]),
         (column([3, None]), [3, np.nan]),
         (column([True, False]), [1, 0]),
+        (column([Decimal("2.5"), None], pa.decimal128(9, 2)), [2.5, np.nan]),
+        (column([" 2.5", "", None], pa.string_view()), [2.5, np.nan, np.nan]),
+        (column([b" 2.5"], pa.binary_view()), [2.5]),
         (column([0.1], pa.float64()), [0.1]),
         (column(["2", "1", "2"]).dictionary_encode(), [2, 1, 2]),
         (column([None]), [np.nan]),
@@ -117,6 +130,9 @@ def test_what_is_no_number_is_refused_with_the_first_such_value(values, named):
         ),
         (column([["a", "b"], [], None, ["c", None]]), [["a", "b"], [], [], ["c", None]]),
         (column([[1, 2], [3]]), [["1", "2"], ["3"]]),
+        (column([[Decimal(1)]], pa.list_(pa.decimal128(9, 0))), [["1"]]),
+        (column([["a"]], pa.list_(pa.string_view())), [["a"]]),
+        (column(["a|b"], pa.string_view()), [["a", "b"]]),
         (column([["a"]], pa.large_list(pa.string())), [["a"]]),
         (column([["a", "b"]], pa.list_(pa.string(), 2)), [["a", "b"]]),
         (column([["a"], ["b", "c"], ["d"]]).slice(1), [["b", "c"], ["d"]]),

@@ -1,5 +1,6 @@
 import datetime
 import gzip
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +98,25 @@ def test_numbers_and_ids_from_a_tfrecord_are_those_of_parquet(tmp_path):
     assert texts[0] == ["16777217", "-3", None, "9007199254740992"]
     assert others[1][0] == 0.1
     assert pa.types.is_floating(table["single"].type)  # no text where none is needed
+
+
+def test_decimals_keep_every_digit_in_a_tfrecord(tmp_path):
+    ids, lists = [16777217, None, 10**30 + 1], [[16777217], [], [3, 4]]
+    rows = pa.table(
+        {
+            "id": pa.array(ids, pa.decimal128(38, 0)),
+            "ids": pa.array(lists, pa.list_(pa.decimal128(38, 0))),
+            "price": pa.array([Decimal("0.10"), Decimal("3.00"), None], pa.decimal128(9, 2)),
+        }
+    )
+    convert(rows, tmp_path / "rows.tfrecord", progress=False)
+    features = [CategoricalFeature("id"), MultiValuedFeature("ids"), NumericFeature("price")]
+    (chunk,) = read_chunks(tmp_path / "rows.tfrecord", features)
+    for table in (rows, chunk.table):
+        assert as_strings(table["id"], "id", "").to_pylist() == ["16777217", None, str(10**30 + 1)]
+        found = as_lists(table["ids"], "ids", "|", "").to_pylist()
+        assert found == [["16777217"], [], ["3", "4"]]
+        np.testing.assert_array_equal(as_floats(table["price"], "price", ""), [0.1, 3, np.nan])
 
 
 def test_a_column_of_whole_numbers_in_one_file_and_of_others_in_the_next(tmp_path):

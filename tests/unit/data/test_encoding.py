@@ -106,6 +106,40 @@ def test_ids_are_0_for_missing_1_for_unknown_and_2_up_for_the_vocabulary(
     assert ids(feature, values, train) == expected
 
 
+TRUTHS = [[False, True], ["0", "1"], ["False", "True"], ["false", "true"], ["FALSE", "TRUE"]]
+
+
+@pytest.mark.parametrize("train", TRUTHS, ids=repr)
+@pytest.mark.parametrize("values", TRUTHS, ids=repr)
+def test_truth_values_have_one_id_however_they_are_spelled(values, train):
+    learned = CategoricalFeature("c")
+    assert ids(learned, values, [*train, train[1]]) == [3, 2]
+    assert ids(learned, values, train[1:]) == [1, 2]
+    graph = FeatureEncoder([learned]).adapt({"c": train[1:]})({"c": tf.constant(values)})
+    np.testing.assert_array_equal(graph["categorical"], [[1], [2]])
+
+
+@pytest.mark.parametrize("vocabulary", [("0", "1", "2"), ("1", "True"), ("no", "yes"), ("tRUE",)])
+def test_other_categories_have_no_other_spelling(vocabulary):
+    values = {text for spelling in TRUTHS[1:] for text in spelling} - set(vocabulary)
+    assert ids(CategoricalFeature("c", vocabulary=vocabulary), sorted(values)) == [1] * len(values)
+
+
+def test_a_spelling_that_means_a_missing_value_does_so():
+    feature = CategoricalFeature("c", vocabulary=("0", "1"), missing_values=("False",))
+    assert ids(feature, ["False", "false", "True"]) == [0, 2, 3]
+
+
+def test_truth_values_of_a_frame_keep_their_ids_in_a_csv_of_it(tmp_path):
+    frame = pd.DataFrame({"flag": [True, False, True]})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    encoder = FeatureEncoder([CategoricalFeature("flag")]).adapt(frame)
+    assert encoder.vocabulary("flag") == ["1", "0"]
+    for source in (frame, tmp_path / "rows.csv", tmp_path / "rows.parquet"):
+        assert encoder.encode(source)["categorical"].tolist() == [[2], [3], [2]]
+
+
 def test_hashed_ids_are_0_for_missing_and_else_stable_buckets():
     feature = CategoricalFeature("c", hash_buckets=5, missing_values=("?",))
     words = [f"word {i}" for i in range(200)]

@@ -1,12 +1,14 @@
 import gzip
 import pathlib
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 from mptrec_tf import CategoricalFeature, DataError, MultiValuedFeature, NumericFeature, Task
 from mptrec_tf.data import readers
@@ -370,6 +372,20 @@ def test_several_values_of_different_types_in_a_tfrecord_are_refused(tmp_path):
         read(path)
 
 
+KINDS = {
+    "n": lambda values: tf.train.Feature(float_list=tf.train.FloatList(value=values)),
+    "t": lambda values: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
+    "i": lambda values: tf.train.Feature(int64_list=tf.train.Int64List(value=values)),
+}
+
+
+def serialized(rows):
+    """Examples as a TFRecord holds them, with the columns of `KINDS`."""
+    for row in rows:
+        cells = {name: KINDS[name](values) for name, values in row.items()}
+        yield tf.train.Example(features=tf.train.Features(feature=cells)).SerializeToString()
+
+
 def test_examples_parsed_at_once_are_as_those_parsed_one_by_one():
     rows = [
         {"n": [1.5], "t": [b"a"], "i": [7]},
@@ -378,17 +394,6 @@ def test_examples_parsed_at_once_are_as_those_parsed_one_by_one():
         {},
         {"n": [float("inf")], "i": [2**40]},
     ]
-    lists = {
-        "n": lambda values: tf.train.Feature(float_list=tf.train.FloatList(value=values)),
-        "t": lambda values: tf.train.Feature(bytes_list=tf.train.BytesList(value=values)),
-        "i": lambda values: tf.train.Feature(int64_list=tf.train.Int64List(value=values)),
-    }
-
-    def serialized(rows):
-        for row in rows:
-            cells = {name: lists[name](values) for name, values in row.items()}
-            yield tf.train.Example(features=tf.train.Features(feature=cells)).SerializeToString()
-
     for part in (rows, rows[::-1]):
         batch = np.array(list(serialized(part)), object)
         columns = ["t", "n", "i"]
@@ -396,12 +401,50 @@ def test_examples_parsed_at_once_are_as_those_parsed_one_by_one():
         assert at_once.equals(readers._table_of_examples(batch, columns, {}, ""))
         assert at_once.column_names == columns
     assert readers._parsed_at_once(batch, ["t", "never"], {}) is None
-    assert readers._parsed_at_once(batch, ["t"], {"t": "|"}) is None
     several = np.array([*batch, *serialized([{"n": [1.0, 2.0]}])], object)
     assert readers._parsed_at_once(several, columns, {}) is None
-    other = tf.train.Example(features=tf.train.Features(feature={"n": lists["i"]([1])}))
+    other = tf.train.Example(features=tf.train.Features(feature={"n": KINDS["i"]([1])}))
     mixed = np.array([*batch, other.SerializeToString()], object)
     assert readers._parsed_at_once(mixed, columns, {}) is None
+
+
+CELLS = {
+    "n": st.integers(-3, 2**24).map(float),
+    "t": st.sampled_from([b"", b"a", b"b", b"a--b", b"--", "ü--é".encode()]),
+    "i": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@st.composite
+def rows_of_lists(draw):
+    longest = {name: draw(st.sampled_from([1, 3])) for name in CELLS}
+    lists = {name: st.lists(cells, max_size=longest[name]) for name, cells in CELLS.items()}
+    return draw(st.lists(st.fixed_dictionaries({}, optional=lists), min_size=1, max_size=6))
+
+
+@hypothesis.given(rows_of_lists())
+def test_lists_parsed_at_once_are_as_those_parsed_one_by_one(rows):
+    batch = np.array(list(serialized(rows)), object)
+    for name in CELLS:
+        at_once = readers._parsed_at_once(batch, [name], {name: "--"})
+        cells = [row[name] for row in rows if name in row]
+        to_split = name == "t" and any(len(c) == 1 and b"--" in c[0] for c in cells)
+        if not cells or (to_split and any(len(c) > 1 for c in cells)):
+            assert at_once is None
+            continue
+        one_by_one = readers._table_of_examples(batch, [name], {name: "--"}, "")
+        found, expected = (
+            [row or [] for row in as_lists(table[name], name, "--", "").to_pylist()]
+            for table in (at_once, one_by_one)
+        )
+        assert found == expected
+
+
+@pytest.mark.parametrize("tags", [[[b"x|y"], [b"z"], []], [[b"x", b"y|z"], [b"z"], []]])
+def test_multi_valued_columns_are_parsed_at_once(tags):
+    batch = np.array(list(serialized({"t": cells, "i": [1]} for cells in tags)), object)
+    assert readers._parsed_at_once(batch, ["t", "i"], {"t": "|"}) is not None
+    assert readers._parsed_at_once(batch, ["t", "i"], {"t": "|", "i": "|"}) is not None
 
 
 @pytest.mark.parametrize("source", ["none.csv", pathlib.Path("none.parquet"), ["none*.csv"]])

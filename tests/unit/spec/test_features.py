@@ -2,7 +2,15 @@ import dataclasses
 
 import pytest
 
-from mptrec_tf import CategoricalFeature, MultiValuedFeature, NumericFeature, SpecError
+from mptrec_tf import (
+    CategoricalFeature,
+    DataSpec,
+    FeatureEncoder,
+    MultiValuedFeature,
+    NumericFeature,
+    SpecError,
+)
+from mptrec_tf.spec import features
 
 
 def test_defaults_are_the_documented_ones():
@@ -71,6 +79,26 @@ def test_a_vocabulary_is_not_hashed_too():
 def test_a_vocabulary_has_no_repetition():
     with pytest.raises(ValueError, match=r"feature 'city': the vocabulary repeats \['Oslo'\]"):
         CategoricalFeature("city", vocabulary=("Oslo", "Rome", "Oslo"))
+
+
+def test_a_vocabulary_is_checked_once_however_often_the_feature_is_used(monkeypatch):
+    feature = CategoricalFeature("city", vocabulary=("Oslo", "Rome"))
+    counted = []
+    monkeypatch.setattr(features, "Counter", lambda values: counted.append(values) or {})
+    spec = DataSpec([feature])
+    FeatureEncoder(spec.features).copy()
+    assert not counted
+    CategoricalFeature("city", vocabulary=("Oslo", "Rome"))
+    assert counted
+
+
+@pytest.mark.parametrize("cls", [CategoricalFeature, MultiValuedFeature])
+def test_a_large_vocabulary_is_taken_and_what_it_repeats_is_told(cls):
+    values = [f"user {number}" for number in range(200_000)]
+    assert cls("user", vocabulary=values).vocabulary == tuple(values)
+    repeats = r"feature 'user': the vocabulary repeats \['user 3', 'user 7'\]"
+    with pytest.raises(SpecError, match=repeats):
+        cls("user", vocabulary=[*values, "user 7", "user 3", "user 7"])
 
 
 @pytest.mark.parametrize("text", ["", "?"])
