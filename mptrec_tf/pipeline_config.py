@@ -74,7 +74,8 @@ class Threshold:
         max: The largest value allowed. Defaults to `None`.
         worse_by: How much worse than the last blessed model at most. Not for `"calibration"`.
             Defaults to `None`.
-        slices: Whether it also holds in every slice of `pipeline.slices`. Defaults to `False`.
+        slices: Whether it also holds in every slice of `pipeline.slices` whose labels define the
+            metric. Defaults to `False`.
 
     Raises:
         ValueError: If it demands nothing, or nothing can meet it, or the metric has no better and

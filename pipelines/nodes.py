@@ -10,6 +10,7 @@ from tfx.types import Artifact, BaseChannel
 
 from mptrec_tf.config import Config
 from pipelines.components.evaluation import eval_config
+from pipelines.components.judge import EvaluatorExecutor
 from pipelines.components.pusher import BASE_IS_PINNED, PusherExecutor
 from pipelines.components.schema import CuratedSchema, LearnedSchema, feature_kinds
 from pipelines.components.trainer import StageRun
@@ -114,7 +115,7 @@ def evaluator(
         baseline_tasks: The tasks that it has; those of `tasks` are compared.
     """
     compared = [name for name in baseline_tasks if name in tasks]
-    return tfx.components.Evaluator(
+    component = tfx.components.Evaluator(
         examples=examples,
         model=model,
         baseline_model=baseline if compared else None,
@@ -126,6 +127,8 @@ def evaluator(
             thresholds=config.pipeline.thresholds,
         ),
     )
+    component.executor_spec = executor_spec.BeamExecutorSpec(EvaluatorExecutor)
+    return component
 
 
 def schema(config: Config, statistics: BaseChannel, curated: str | None) -> Any:

@@ -63,10 +63,11 @@ def check_sources(
     others = [*config.pipeline.slice_columns]
     if config.pipeline.split is not None:
         others.append(config.pipeline.split.column)
+    columns = [*config.features, *map(CategoricalFeature, others)]
+    left_out = (lambda reason: None) if config.pipeline.checks.max_bad_rows else None
     for path in chosen.values():
         if "://" not in path:
-            first = expand_paths(path)[0]
-            next(read_chunks(first, [*config.features, *map(CategoricalFeature, others)], tasks))
+            next(read_chunks(expand_paths(path)[0], columns, tasks, left_out=left_out))
     return chosen
 
 

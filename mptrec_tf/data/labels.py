@@ -132,7 +132,7 @@ def require_labels(tasks: Iterable[Task], labelled: dict[str, int], where: str) 
 def has_labels(task: Task, source: Source) -> bool:
     """Whether a source has the columns of a task, and a label in at least one row.
 
-    Rows are read up to the first label.
+    Rows are read up to the first label; those of a CSV file that cannot be parsed are passed over.
 
     Args:
         task: The task.
@@ -146,7 +146,7 @@ def has_labels(task: Task, source: Source) -> bool:
     >>> has_labels(Task("click", "click"), {"click": [None, 1]})
     True
     """
-    chunks = read_chunks(source, tasks=[task])
+    chunks = read_chunks(source, tasks=[task], left_out=lambda reason: None)
     try:
         first = next(chunks)
     except DataError:  # the columns are not there

@@ -1,10 +1,12 @@
 """Raw data in chunks, from memory or from CSV, Parquet and TFRecord files."""
 
+import contextlib
 import gzip
+import io
 import os
 import pathlib
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +27,9 @@ Source: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Path | Sequenc
 
 CHUNK_ROWS = 65_536
 """Rows read at a time."""
+
+SHOWN_TEXT = 100
+"""Characters of a line or bytes of a cell that an error shows."""
 
 EXAMPLES_AT_ONCE = 16_384
 """Rows of a TFRecord file read at a time: parsing holds them in memory several times."""
@@ -63,6 +68,7 @@ def read_chunks(
     *,
     shard: tuple[int, int] = (0, 1),
     progress: str | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> Iterator[Chunk]:
     """Reads raw data chunk by chunk, in the order of the files and rows.
 
@@ -75,6 +81,9 @@ def read_chunks(
         tasks: The tasks whose label, mask and weight columns are read.
         shard: `(index, count)`: read every `count`-th chunk, beginning with the `index`-th.
         progress: Label of a progress bar. Defaults to `None`, no bar.
+        left_out: Told why, of each row of a CSV file that has too many or too few cells, or one
+            that is not UTF-8; the row is left out. Defaults to `None`: that is an error. One that
+            has both is an error in any case.
 
     Yields:
         Chunks of at most `CHUNK_ROWS` rows, not empty.
@@ -94,7 +103,8 @@ def read_chunks(
         raise ValueError(f"shard must be (index, count), index below count. Received: {shard}")
     rows = 0
     with tqdm(desc=progress, unit=" rows", unit_scale=True, disable=progress is None) as bar:
-        for number, chunk in enumerate(_all_chunks(source, columns, tuple(features), tuple(tasks))):
+        chunks = _all_chunks(source, columns, tuple(features), tuple(tasks), left_out)
+        for number, chunk in enumerate(chunks):
             rows += chunk.table.num_rows
             if number % count == index:
                 bar.update(chunk.table.num_rows)
@@ -147,7 +157,11 @@ def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
 
 
 def _all_chunks(
-    source: Source, columns: list[str], features: tuple[Feature, ...], tasks: tuple[Task, ...]
+    source: Source,
+    columns: list[str],
+    features: tuple[Feature, ...],
+    tasks: tuple[Task, ...],
+    left_out: Callable[[str], None] | None,
 ) -> Iterator[Chunk]:
     if isinstance(source, pd.DataFrame):
         source = {str(name): source[name] for name in source.columns}
@@ -161,9 +175,9 @@ def _all_chunks(
     for path in expand_paths(source):
         match "".join(path.suffixes[-2 if _is_compressed(path) else -1 :]).lower():
             case ".csv" | ".csv.gz":
-                yield from _read_csv(path, ",", columns, features)
+                yield from _read_csv(path, ",", columns, left_out)
             case ".tsv" | ".tsv.gz":
-                yield from _read_csv(path, "\t", columns, features)
+                yield from _read_csv(path, "\t", columns, left_out)
             case ".parquet":
                 yield from _read_parquet(path, columns)
             case ".tfrecord" | ".tfrecord.gz":
@@ -197,40 +211,131 @@ def _split(table: pa.Table, where: str) -> Iterator[Chunk]:
 
 
 def _read_csv(
-    path: pathlib.Path, delimiter: str, columns: list[str], features: tuple[Feature, ...]
+    path: pathlib.Path,
+    delimiter: str,
+    columns: list[str],
+    left_out: Callable[[str], None] | None,
 ) -> Iterator[Chunk]:
     where = str(path)
+    invalid: list[str] = []
+
+    def on_invalid(row: pa.csv.InvalidRow) -> str:
+        invalid.append(_reason(row))
+        return "skip"
+
     try:
-        with gzip.open(path) if _is_compressed(path) else path.open("rb") as file:
+        with _opened(path) as file:
             header = _csv_header(file.readline(), delimiter, where)
             require_columns(header, columns, where)
-            # Text for all: a column is converted where it is used, with an error naming the cell.
-            options = pa.csv.ConvertOptions(
-                include_columns=columns or None,
-                column_types={name: pa.string() for name in columns or header},
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                null_values=[""],
-            )
-            reader = pa.csv.open_csv(
-                file,
-                read_options=pa.csv.ReadOptions(column_names=header, block_size=8 << 20),
-                parse_options=pa.csv.ParseOptions(
-                    delimiter=delimiter,
-                    newlines_in_values=True,
-                    # An empty line is an empty cell where there is only one column.
-                    ignore_empty_lines=len(header) > 1,
-                ),
-                convert_options=options,
-            )
-            for batch in reader:
+            handler = None if left_out is None else on_invalid
+            for batch in _csv_batches(
+                file, header, delimiter, columns, handler, check_utf8=left_out is None
+            ):
+                if left_out is not None:
+                    bad = _not_utf8(batch)
+                    _tell([*invalid, *bad.values()], left_out)
+                    invalid.clear()
+                    if bad:
+                        good = np.isin(np.arange(batch.num_rows), list(bad), invert=True)
+                        batch = batch.filter(pa.array(good))
                 yield from _split(pa.Table.from_batches([batch]), where)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is truncated or broken: {error}") from error
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        if "Empty CSV file" in str(error):
-            return
-        raise DataError(f"{path}: {error}") from error
+        if "Empty CSV file" not in str(error):
+            row = _first_bad_row(path, delimiter, columns) if left_out is None else None
+            raise DataError(f"{path}: {row or error}") from error
+    if left_out is not None:
+        _tell(invalid, left_out)
+
+
+def _opened(path: pathlib.Path) -> io.BufferedIOBase:
+    return gzip.open(path) if _is_compressed(path) else path.open("rb")
+
+
+def _csv_batches(
+    file: io.BufferedIOBase,
+    header: list[str],
+    delimiter: str,
+    columns: list[str],
+    on_invalid: Callable[[pa.csv.InvalidRow], str] | None,
+    *,
+    check_utf8: bool,
+    ahead: bool = True,
+) -> Iterator[pa.RecordBatch]:
+    """The rows below the header. Without reading ahead, an invalid row knows its number."""
+    # Text for all: a column is converted where it is used, with an error naming the cell.
+    options = pa.csv.ConvertOptions(
+        include_columns=columns or None,
+        column_types={name: pa.string() for name in columns or header},
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+        check_utf8=check_utf8,
+    )
+    return iter(
+        pa.csv.open_csv(
+            file,
+            read_options=pa.csv.ReadOptions(
+                column_names=header, block_size=8 << 20, use_threads=ahead
+            ),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                # An empty line is an empty cell where there is only one column.
+                ignore_empty_lines=len(header) > 1,
+                invalid_row_handler=on_invalid,
+            ),
+            convert_options=options,
+        )
+    )
+
+
+def _reason(row: pa.csv.InvalidRow) -> str:
+    text = row.text if len(row.text) <= SHOWN_TEXT else f"{row.text[:SHOWN_TEXT]}..."
+    return f"expected {row.expected_columns} cells, got {row.actual_columns}: {text!r}"
+
+
+def _first_bad_row(path: pathlib.Path, delimiter: str, columns: list[str]) -> str | None:
+    """Number and fault of the first row that cannot be parsed; reads slower, to find them."""
+    invalid: list[str] = []
+
+    def on_invalid(row: pa.csv.InvalidRow) -> str:
+        invalid.append(f"row {row.number} after the header: {_reason(row)}")
+        return "error"
+
+    rows = 0
+    with _opened(path) as file, contextlib.suppress(pa.ArrowInvalid, UnicodeDecodeError):
+        header = _csv_header(file.readline(), delimiter, str(path))
+        for batch in _csv_batches(
+            file, header, delimiter, columns, on_invalid, check_utf8=False, ahead=False
+        ):
+            bad = _not_utf8(batch)
+            if bad:
+                return f"row {rows + min(bad) + 1} after the header: {bad[min(bad)]}"
+            rows += batch.num_rows
+    return invalid[0] if invalid else None
+
+
+def _not_utf8(batch: pa.RecordBatch) -> dict[int, str]:
+    """What is wrong with the rows that have a cell that is not UTF-8."""
+    wrong: dict[int, str] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            for row, cell in enumerate(column.view(pa.binary()).to_pylist()):
+                try:
+                    (cell or b"").decode()
+                except UnicodeDecodeError:
+                    shown = f"column {name!r} has {cell[:SHOWN_TEXT]!r}, which is not UTF-8"
+                    wrong.setdefault(row, shown)
+    return wrong
+
+
+def _tell(reasons: Iterable[str], left_out: Callable[[str], None]) -> None:
+    for reason in reasons:
+        left_out(reason)
 
 
 def _csv_header(line: bytes, delimiter: str, where: str) -> list[str]:

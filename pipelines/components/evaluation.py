@@ -7,14 +7,14 @@ from tensorflow_model_analysis.proto import config_pb2
 from mptrec_tf.pipeline_config import METRICS, Metric, Threshold
 from mptrec_tf.serving.layout import SERVING_DEFAULT
 from mptrec_tf.spec import Task
-from pipelines.examples import LABEL, WEIGHT
+from pipelines.examples import LABEL, LEAST, WEIGHT
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 THRESHOLDS_OF_AUC = 10_000
 """Steps of the AUC's approximation: its error is below 1e-4, where Keras' 200 steps err by 1e-3."""
 
 NAMES: dict[Metric, tuple[str, str]] = {
-    "auc": ("AUC", f'"num_thresholds": {THRESHOLDS_OF_AUC}'),
+    "auc": ("DefinedAUC", f'"num_thresholds": {THRESHOLDS_OF_AUC}'),
     "log_loss": ("BinaryCrossentropy", ""),
     "calibration": ("Calibration", ""),
     "accuracy": ("SparseCategoricalAccuracy", ""),
@@ -25,6 +25,9 @@ NAMES: dict[Metric, tuple[str, str]] = {
 
 The log loss is that of Keras: TFMA's own is NaN as soon as one prediction is exactly 0 or 1.
 """
+
+MODULES: dict[Metric, str] = {"auc": "pipelines.components.judge"}
+"""Where a class is that is not TFMA's."""
 
 MULTICLASS_LOG_LOSS = "SparseCategoricalCrossentropy"
 LABELLED, MEAN_LABEL = "labelled_rows", "mean_label"
@@ -98,7 +101,11 @@ def _metrics_spec(
         if task.kind == "multiclass" and name == "log_loss":
             class_name = MULTICLASS_LOG_LOSS
         extra = f", {arguments}" if arguments else ""
-        metric = config_pb2.MetricConfig(class_name=class_name, config=f'"name": "{name}"{extra}')
+        metric = config_pb2.MetricConfig(
+            class_name=class_name,
+            module=MODULES.get(name, ""),
+            config=f'"name": "{name}"{extra}',
+        )
         for threshold in chosen:
             demanded = _demand(threshold, compared)
             if demanded is None:
@@ -108,8 +115,8 @@ def _metrics_spec(
             else:
                 metric.per_slice_thresholds.append(_overall(demanded))
         metrics.append(metric)
-    some = config_pb2.MetricThreshold(
-        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": 1})
+    some = config_pb2.MetricThreshold(  # it is the sum of weights, each at least this
+        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": LEAST})
     )
     metrics.append(
         config_pb2.MetricConfig(

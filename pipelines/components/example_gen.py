@@ -314,8 +314,16 @@ def _parts(
     columns = [*config.others, *([config.split.column] if config.split else [])]
     read = (*config.spec.features, *map(CategoricalFeature, columns))
     left: dict[str, int] = {}
+    unparsed: list[str] = []
+
+    def left_out(reason: str) -> None:
+        if len(unparsed) >= config.max_bad_rows:
+            raise _too_many(config, f"{file}: {reason}")
+        unparsed.append(reason)
+
+    told = left_out if config.max_bad_rows else None
     with local_copy(file) as path:
-        for chunk in read_chunks(path, read, config.spec.tasks):
+        for chunk in read_chunks(path, read, config.spec.tasks, left_out=told):
             for name, part in _partition(config.split, split, Chunk(chunk.table, file)):
                 allowed = left.setdefault(name, config.max_bad_rows)
                 for kept, rows, problem in _readable(config, part, allowed):
@@ -323,6 +331,8 @@ def _parts(
                         rules.update(kept, encode_labels(rules.open_tasks, kept)[0])
                     left[name] -= problem is not None
                     yield name, rows, problem
+    for reason in unparsed:
+        yield split, [], f"{file}: {reason}"
 
 
 def _partition(split: SplitConfig | None, name: str, chunk: Chunk) -> Iterator[tuple[str, Chunk]]:
@@ -355,10 +365,7 @@ def _readable(
         return
     except DataError as error:
         if allowed <= 0 < config.max_bad_rows:
-            raise DataError(
-                f"more than {config.max_bad_rows} rows of a split cannot be read, the most that "
-                f"pipeline.checks.max_bad_rows allows: {error}"
-            ) from error
+            raise _too_many(config, str(error)) from error
         if allowed <= 0:
             raise
         if chunk.table.num_rows == 1:
@@ -369,6 +376,13 @@ def _readable(
         for kept, rows, problem in _readable(config, Chunk(part, chunk.where), allowed):
             allowed -= problem is not None
             yield kept, rows, problem
+
+
+def _too_many(config: IngestConfig, reason: str) -> DataError:
+    return DataError(
+        f"more than {config.max_bad_rows} rows of a split cannot be read, the most that "
+        f"pipeline.checks.max_bad_rows allows: {reason}"
+    )
 
 
 def find_files(pattern: str) -> list[str]:

@@ -1,11 +1,13 @@
 """What the Trainer runs: the library's own training and export, for both stages."""
 
+import atexit
 import dataclasses
 import hashlib
 import json
 import math
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -94,8 +96,10 @@ class StageRun:
             identity: What tells it apart from others, as plain data.
         """
         key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
-        # A remote store cannot be appended to and renamed in: there a try begins anew.
-        root = tempfile.mkdtemp() if "://" in self.state else self.state
+        root = self.state
+        if "://" in root:  # it cannot be appended to and renamed in: there a try begins anew
+            root = tempfile.mkdtemp()
+            atexit.register(shutil.rmtree, root, ignore_errors=True)
         return pathlib.Path(root, f"{what}-{key.hexdigest()[:16]}")
 
 
@@ -146,7 +150,8 @@ def prepare(fn_args: Any) -> Prepared:
 def run_fn(fn_args: Any) -> None:
     """Trains a stage and writes the version that is served; see `tfx.v1.components.Trainer`.
 
-    A training that was cut off goes on after its last finished epoch.
+    A training that was cut off goes on after its last finished epoch. Its state is removed when the
+    model is written.
 
     Args:
         fn_args: `tfx.v1.components.FnArgs`.
@@ -164,11 +169,12 @@ def run_fn(fn_args: Any) -> None:
         model = prepared.base
         identity = stage2_identity(config, model, run.task)
         add_module(config, model, run.task, run.seed)
+    state = run.state_of("train", [identity, prepared.data.identity, dump(settings), run.seed])
     trained = fit_stage(
         model,
         settings.training,
         prepared.data,
-        run.state_of("train", [identity, prepared.data.identity, dump(settings), run.seed]),
+        state,
         identity=identity,
         seed=run.seed,
         cache=config.stage2.cache,
@@ -176,6 +182,19 @@ def run_fn(fn_args: Any) -> None:
         verbose=2,
     )
     write_model(trained, settings, fn_args.serving_model_dir, config.pipeline.name)
+    remove_state(state)
+
+
+def remove_state(state: pathlib.Path) -> None:
+    """Removes the state of a training; where that is cut off, no half of it is gone on with.
+
+    Args:
+        state: Its directory.
+    """
+    removed = state.with_suffix(".removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    state.rename(removed)
+    shutil.rmtree(removed)
 
 
 def write_model(trained: Trained, settings: Any, directory: str, name: str) -> None:

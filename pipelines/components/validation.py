@@ -31,13 +31,25 @@ ANOMALIES_FILE = "anomalies.json"
 DRIFT_FILE = "drift.json"
 """Beside the `SchemaDiff.pb` of each split: what stops the run, and every feature's drift."""
 
-MEASURES = {
-    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity distance",
-    anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon divergence",
-}
-SHOWN_CATEGORIES = 5
-
+Measurement = anomalies_pb2.DriftSkewInfo.Measurement
 Reason = anomalies_pb2.AnomalyInfo
+
+L_INFTY, JENSEN_SHANNON = "L-infinity distance", "Jensen-Shannon divergence"
+MEASURES = {
+    Measurement.L_INFTY: L_INFTY,
+    Measurement.JENSEN_SHANNON_DIVERGENCE: JENSEN_SHANNON,
+    Measurement.NORMALIZED_ABSOLUTE_DIFFERENCE: "normalized absolute difference",
+}
+DRIFTED = {
+    Reason.COMPARATOR_L_INFTY_HIGH: Measurement.L_INFTY,
+    Reason.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH: Measurement.JENSEN_SHANNON_DIVERGENCE,
+    Reason.COMPARATOR_NORMALIZED_ABSOLUTE_DIFFERENCE_HIGH: (
+        Measurement.NORMALIZED_ABSOLUTE_DIFFERENCE
+    ),
+}
+"""The measure that is too high, by the reason of an anomaly."""
+
+SHOWN_CATEGORIES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +91,9 @@ class Drift:
     Args:
         split: The split.
         feature: The feature.
-        measure: `"L-infinity distance"` or `"Jensen-Shannon divergence"`.
-        value: The distance, from 0 to 1.
+        measure: `"L-infinity distance"` or `"Jensen-Shannon divergence"`; another one that a
+            curated schema asks for by its own name.
+        value: The distance.
         threshold: The greatest one allowed.
     """
 
@@ -213,7 +226,7 @@ def relaxed_schema(
             comparator = feature.drift_comparator
             measure = (
                 comparator.jensen_shannon_divergence
-                if kinds[feature.name] == "numeric"
+                if _measure(kinds[feature.name]) == JENSEN_SHANNON
                 else comparator.infinity_norm
             )
             measure.threshold = max(measure.threshold, max_drift)
@@ -235,7 +248,7 @@ def _drifts(
         (name,) = info.path.step
         if name in kinds:
             for measured in info.drift_measurements:
-                measure = MEASURES[measured.type]
+                measure = MEASURES.get(measured.type) or Measurement.Type.Name(measured.type)
                 yield Drift(split, name, measure, measured.value, measured.threshold)
 
 
@@ -265,17 +278,31 @@ def _problems(
                 yield _new_categories(split, columns[name], statistics, schema)
             elif reason.type == Reason.FEATURE_TYPE_LOW_FRACTION_PRESENT:
                 yield _missing(split, columns[name], statistics)
-            elif reason.type in (
-                Reason.COMPARATOR_L_INFTY_HIGH,
-                Reason.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH,
-            ):
-                if split != TRAIN:  # like with like: a small split is far from any other by chance
-                    continue
-                (drift,) = (drift for drift in drifts if drift.feature == name)
-                what = f"it drifted from the rows of stage 1: {reason.description.strip()}"
-                yield Problem(split, name, what, "max_drift", drift.value, drift.threshold)
+            elif reason.type in DRIFTED:
+                if split == TRAIN:  # like with like: a small split is far from any other by chance
+                    yield _drifted(split, name, kinds[name], reason, drifts)
             else:
                 yield Problem(split, name, reason.description.strip())
+
+
+def _drifted(
+    split: str,
+    feature: str,
+    kind: str,
+    reason: anomalies_pb2.AnomalyInfo.Reason,
+    drifts: Iterable[Drift],
+) -> Problem:
+    what = f"it drifted from the rows of stage 1: {reason.description.strip()}"
+    measure = MEASURES[DRIFTED[reason.type]]
+    if measure != _measure(kind):  # a curated schema asks for it; no setting allows more
+        return Problem(split, feature, what)
+    (drift,) = (d for d in drifts if (d.feature, d.measure) == (feature, measure))
+    return Problem(split, feature, what, "max_drift", drift.value, drift.threshold)
+
+
+def _measure(kind: str) -> str:
+    """The measure that `max_drift` limits."""
+    return JENSEN_SHANNON if kind == "numeric" else L_INFTY
 
 
 def _new_categories(

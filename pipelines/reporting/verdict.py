@@ -23,6 +23,7 @@ class Failure(NamedTuple):
         metric: The metric.
         value: Its value; for a threshold on changes, the change.
         demanded: What it should be.
+        undefined: Why there is no value; empty if there is one.
     """
 
     task: str
@@ -30,10 +31,14 @@ class Failure(NamedTuple):
     metric: str
     value: float
     demanded: str
+    undefined: str = ""
 
     def __str__(self) -> str:
+        if self.metric == LABELLED:
+            return f"task {self.task!r}, {self.slice}: none has a label"
+        value = f"undefined ({self.undefined})" if self.undefined else f"{self.value:.5g}"
         return (
-            f"task {self.task!r}, {self.slice}: {self.metric} is {self.value:.5g}, "
+            f"task {self.task!r}, {self.slice}: {self.metric} is {value}, "
             f"demanded is {self.demanded}"
         )
 
@@ -55,11 +60,10 @@ def failures(evaluation: str) -> list[Failure]:
                 Failure(
                     task=failure.metric_key.output_name,
                     slice=where,
-                    metric="labelled rows"
-                    if failure.metric_key.name == LABELLED
-                    else failure.metric_key.name,
+                    metric=failure.metric_key.name,
                     value=failure.metric_value.double_value.value,
                     demanded=demanded(failure.metric_threshold),
+                    undefined=failure.message.strip(),
                 )
             )
     return sorted(set(found))

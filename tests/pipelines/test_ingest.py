@@ -401,6 +401,35 @@ def test_the_limit_holds_over_all_files_of_a_split(tmp_path):
     assert examples_of(execution, "validation") == [EXPECTED[i] for i in (1, 3, 4)] * 2
 
 
+def test_lines_that_cannot_be_parsed_are_bad_rows(tmp_path):
+    good = write(tmp_path / "good.csv")
+    bad = write(tmp_path / "bad.csv", some_bad((0,)))
+    lines = bad.read_bytes().splitlines()
+    lines[2:2] = [b"1,2", lines[2].replace("São".encode(), b"S\xe3o")]
+    bad.write_bytes(b"\n".join(lines))
+    data = {"train": bad, "validation": good, "test": good}
+    config = configuration(data, checks={"max_bad_rows": 3})
+    assert check_sources(
+        config, sources_of(config), config.spec.with_tasks(*config.stage1.tasks).tasks
+    )
+    execution = ingest_only(tmp_path, config)
+    assert examples_of(execution, "train") == EXPECTED[1:]
+    assert artifact(execution).properties["bad_rows:train"] == 3
+    kept = pathlib.Path(artifact(execution).uri, "bad_rows.json").read_text()
+    assert sorted(json.loads(kept)) == [
+        f"{bad}: {REASONS[0]}",
+        f"{bad}: column 'city' has b'S\\xe3o Paulo', which is not UTF-8",
+        f"{bad}: expected {len(COLUMNS)} cells, got 2: '1,2'",
+    ]
+    for allowed, message in (
+        (0, f"{bad}: row 2 after the header: expected 10 cells, got 2: '1,2'"),
+        (1, "more than 1 rows of a split cannot be read"),
+        (2, "3 rows of the split 'train' cannot be read"),
+    ):
+        config = configuration(data, checks={"max_bad_rows": allowed})
+        assert refused(tmp_path, config).startswith(message)
+
+
 def test_a_split_of_bad_rows_alone_is_named(tmp_path):
     good = write(tmp_path / "good.csv")
     bad = write(tmp_path / "bad.csv", COLUMNS | {"clicked": [7] * 5})
@@ -749,7 +778,7 @@ def test_rows_are_written_as_they_are_read(tmp_path, monkeypatch):
     def watched_examples(*arguments):
         return watch(Examples(raw_examples(*arguments)))
 
-    def counting_reader(*_):
+    def counting_reader(*_, **__):
         for start in range(0, 5000, 10):
             numbers = range(start, start + 10)
             table = pa.table(

@@ -176,9 +176,13 @@ def undisturbed(work):
     return work / "undisturbed"
 
 
-def training_of(output):
+def written_training(output):
     (file,) = output.glob("artifacts/Trainer/model/*/Format-Serving/assets.extra/training.json")
-    training = json.loads(file.read_text())
+    return json.loads(file.read_text())
+
+
+def training_of(output):
+    training = written_training(output)
     for epoch in training["epochs"]:
         del epoch["seconds"]
     return training
@@ -216,8 +220,14 @@ def test_training_goes_on_after_the_last_finished_epoch(story):
     assert [epoch for epoch in resumed.shown if epoch.startswith("Epoch")] == [
         f"Epoch {n}/{EPOCHS}" for n in range(FINISHED + 1, EPOCHS + 1)
     ]
-    assert len(resumed.epochs) == EPOCHS
-    assert resumed.epochs[:FINISHED] == killed.epochs  # their seconds too
+    epochs = written_training(story.output)["epochs"]
+    assert len(epochs) == EPOCHS
+    assert epochs[:FINISHED] == killed.epochs  # their seconds too
+
+
+def test_no_state_stays_of_a_training_that_is_done(story):
+    assert [attempted.epochs is None for attempted in story.attempts] == [True, False, True, True]
+    assert list(story.output.glob("artifacts/state/*")) == []
 
 
 def test_the_model_is_that_of_an_undisturbed_run(story, undisturbed):

@@ -247,6 +247,31 @@ def test_a_setting_never_forbids_what_the_schema_allows(stage1, tmp_path):
     assert len(lines) == 1 and "'age': it drifted" in lines[0]
 
 
+def test_a_curated_schema_may_measure_drift_in_its_own_way(stage1, tmp_path):
+    schema = read_schema(stage1[1])
+    comparator = tfdv.get_feature(schema, "work").drift_comparator
+    comparator.jensen_shannon_divergence.threshold = 0.05
+    comparator.normalized_abs_difference.threshold = 0.01
+    schema = curated(tmp_path / "schema", text_format.MessageToString(schema))
+    rows = {"train": table(work=["office"] * 99 + ["farm"])}
+    statistics = statistics_of(tmp_path / "statistics", rows)
+    _, written = problems(tmp_path / "anomalies", statistics, schema, stage1[0])
+    told = {p["what"].split("stage 1: ")[1].split(" between")[0]: p for p in written}
+    assert {name: problem["setting"] for name, problem in told.items()} == {
+        "The Linfty distance": "max_drift",
+        "The approximate Jensen-Shannon divergence": None,
+        "The normalized absolute difference": None,
+    }
+    assert told["The Linfty distance"]["found"] == pytest.approx(0.39)
+    drifts = json.loads((tmp_path / "anomalies" / "drift.json").read_text())
+    measures = {d["measure"] for d in drifts if (d["split"], d["feature"]) == ("train", "work")}
+    assert measures == {
+        "L-infinity distance",
+        "Jensen-Shannon divergence",
+        "normalized absolute difference",
+    }
+
+
 def test_other_types_missing_columns_and_unknown_features(stage1, tmp_path):
     texts = (
         CategoricalFeature("age"),

@@ -187,6 +187,7 @@ def test_csv_is_read_as_the_text_it_holds(tmp_path, text, expected):
 CUT = gzip.compress(
     "".join(["a,b\n", *(f"{i},{i * 7919 % 104729}\n" for i in range(50_000))]).encode(), mtime=0
 )
+BAD_AT_THE_END = b"a,b\n" + b"1234,1234\n" * 2_000_001 + b"1,2,3\n"
 BROKEN = bytearray(CUT)
 BROKEN[len(CUT) // 2] ^= 0xFF
 
@@ -204,8 +205,20 @@ BROKEN[len(CUT) // 2] ^= 0xFF
         ("rows.csv", b"a,b\n", "there are no rows"),
         ("rows.csv", b"a,b", "there are no rows"),
         ("rows.csv", b"a,b,a\n1,2,3\n", "the header gives the column 'a' twice"),
-        ("rows.csv", b"a,b\n1,2\n3\n", "Expected 2 columns, got 1"),
-        ("rows.csv", b"a,b\n1,\xe9\n", "invalid UTF8"),
+        ("rows.csv", b"a,b\n1,2\n3\n", "row 2 after the header: expected 2 cells, got 1: '3'$"),
+        ("rows.csv", b"a,b\n1,2\n\n'\n',\xe9,4\n", "row 2 after the header: expected 2 cells"),
+        ("rows.csv", BAD_AT_THE_END, "row 2000002 after the header: .* got 3: '1,2,3'$"),
+        ("rows.csv", gzip.compress(b"a,b\n1,2\n"), "can't decode byte"),
+        (
+            "rows.csv.gz",
+            gzip.compress(b"a,b\n1,2\n3\n"),
+            "row 2 after the header: expected 2 cells",
+        ),
+        (
+            "rows.csv",
+            b"a,b\n1,2\n1,\xe9\n",
+            r"row 2 after the header: column 'b' has b'\\xe9', which is not UTF-8$",
+        ),
         ("rows.csv", b"a,\xe9\n1,2\n", "can't decode byte 0xe9"),
         ("rows.csv", b"aa,c\n1,2\n", r"no column 'a' \(did you mean 'aa'\?\), 'b'"),
         ("rows.parquet", b"PAR1 but no more", "not a readable Parquet file"),
@@ -222,6 +235,25 @@ def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, name, content, mess
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path / name, [NumericFeature("a"), NumericFeature("b")])
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
+
+
+def test_rows_that_cannot_be_parsed_can_be_left_out(tmp_path):
+    path, reasons = tmp_path / "rows.csv", []
+    path.write_bytes(b"a,b\n1,2\n3\n" + b"5,6\n" * 100_000 + b"7,\xe9\n9," + b"x" * 200 + b",9\n")
+    features = [NumericFeature("a"), NumericFeature("b")]
+    chunks = read_chunks(path, features, left_out=reasons.append)
+    table = pa.concat_tables(chunk.table for chunk in chunks)
+    assert table.to_pydict() == {"a": ["1", *["5"] * 100_000], "b": ["2", *["6"] * 100_000]}
+    assert sorted(reasons) == [
+        "column 'b' has b'\\xe9', which is not UTF-8",
+        "expected 2 cells, got 1: '3'",
+        f"expected 2 cells, got 3: '9,{'x' * 98}...'",
+    ]
+
+
+def test_columns_that_are_not_read_may_be_of_another_encoding(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"a,b\n1,\xe9\n")
+    assert read(tmp_path / "rows.csv", [NumericFeature("a")]).to_pydict() == {"a": ["1"]}
 
 
 def test_parquet_without_its_end_or_with_a_broken_page_is_refused(tmp_path):
