@@ -24,7 +24,7 @@ pipeline-demo: $(READY)  ## The TFX pipelines on the same data: three versions, 
 pipeline-demo-docs: $(READY)  ## The same, and its figures for docs/
 	$(BIN)/python examples/census_pipelines.py --docs docs
 
-test: test-fast test-slow test-pipelines  ## All tests but the long ones (20 minutes on two cores)
+test: test-fast test-slow test-pipelines  ## All tests but the long ones (25 minutes on two cores)
 
 # A file's tests share trainings and runs, so a file stays with one worker. Its default order, most
 # tests first, would leave the longest files for the end.
