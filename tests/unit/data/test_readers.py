@@ -208,10 +208,10 @@ BROKEN[len(CUT) // 2] ^= 0xFF
         ("rows.csv", b"a,b\n1,2\n3\n", "row 2 after the header: expected 2 cells, got 1: '3'$"),
         ("rows.csv", b"a,b\n1,2\n\n'\n',\xe9,4\n", "row 2 after the header: expected 2 cells"),
         ("rows.csv", BAD_AT_THE_END, "row 2000002 after the header: .* got 3: '1,2,3'$"),
-        ("rows.csv", gzip.compress(b"a,b\n1,2\n"), "can't decode byte"),
+        ("rows.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), "can't decode byte"),
         (
             "rows.csv.gz",
-            gzip.compress(b"a,b\n1,2\n3\n"),
+            gzip.compress(b"a,b\n1,2\n3\n", mtime=0),
             "row 2 after the header: expected 2 cells",
         ),
         (
