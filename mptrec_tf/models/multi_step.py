@@ -75,7 +75,7 @@ class MultiStep:
     Keras compiles one step with XLA and calls it in a loop, and each call costs as much as a small
     step: every variable is handed over, and results come back. Here the loop itself is compiled:
     weights and the optimizer's state stay where they are, and metrics are counted once for all
-    steps. What is learned is the same. The batches of a call are in memory together.
+    steps. What is learned is the same. The batches of a call and of the next one are in memory.
 
     Rows that can be had by number come as `Block`s, ready to be run. Of other batches, those of the
     usual size are put together here. A batch of another size, as at the end of an epoch, runs by
