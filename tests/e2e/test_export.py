@@ -75,7 +75,7 @@ def start(script, *arguments):
     return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)])
 
 
-@pytest.mark.parametrize("step", ["variables", "write_warmup", "check", "rename"])
+@pytest.mark.parametrize("step", ["variables", "write_warmup", "check_without_manifest", "rename"])
 def test_a_crash_leaves_nothing_that_a_server_could_load(step, model_file, tmp_path):
     base_path = tmp_path / "shop"
     assert start(CRASH, model_file, base_path, step).wait() == -9
