@@ -139,15 +139,17 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def positive(text: str) -> int:
-    """The type of an argument that is a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return int(text)
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
+        return int(text)
+
+    return number
 
 
-def not_negative(text: str) -> int:
-    """The type of an argument that is a whole number of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return int(text)
+positive = _at_least(1)
+"""The type of an argument that is a whole number of 1 or more."""
+
+not_negative = _at_least(0)
+"""The type of an argument that is a whole number of 0 or more."""
