@@ -17,7 +17,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from mptrec_tf.data import FeatureEncoder, encode_labels
 from mptrec_tf.data.columns import as_floats, as_strings
-from mptrec_tf.data.datasets import Batch
+from mptrec_tf.data.datasets import Batch, without_autotuning
 from mptrec_tf.data.encoding import lists_of, numbers_of, texts_of
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.serving.exporting.signatures import encoded_specs
@@ -136,7 +136,7 @@ def split_files(examples: str, split: str) -> list[str]:
 def read_records(files: Sequence[str], batch_rows: int = BATCH_ROWS) -> tf.data.Dataset:
     """Serialized examples of several files, in batches, in the order of the files."""
     records = tf.data.TFRecordDataset(list(files), COMPRESSION, num_parallel_reads=None)
-    return records.batch(batch_rows)
+    return without_autotuning(records.batch(batch_rows))
 
 
 def parse_encoded(serialized: tf.Tensor, encoder: FeatureEncoder, tasks: Sequence[Task]) -> Batch:

@@ -286,9 +286,24 @@ def gathered(rows: RowsByNumber) -> tf.data.Dataset:
     """
     numbers = rows.numbers(rows.batch_size).prefetch(tf.data.AUTOTUNE)
     batches = numbers.map(rows.gather, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = batches.prefetch(tf.data.AUTOTUNE)
+    batches = without_autotuning(batches.prefetch(tf.data.AUTOTUNE))
     batches.rows_by_number = rows
     return batches
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """A dataset whose iterators end at once.
+
+    The thread by which `tf.data` tunes a running dataset can miss that its iterator ends, which
+    then waits for it: about as long as the epoch took, at most a minute. Without it, what is
+    `AUTOTUNE` runs on all cores, and buffers grow by need.
+
+    Args:
+        dataset: The whole of what is iterated over.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 class Rows(NamedTuple):
@@ -383,6 +398,7 @@ def _streamed(
     )
     # A chunk ahead, since it comes all at once and after a while.
     dataset = dataset.prefetch(1).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    dataset = without_autotuning(dataset)
     dataset.require_rules = trained.update
     return dataset
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mptrec_tf.data.datasets import RowsByNumber
+from mptrec_tf.data.datasets import RowsByNumber, without_autotuning
 from mptrec_tf.models.labels import unpack
 
 
@@ -64,7 +64,7 @@ def in_blocks(rows: RowsByNumber, steps: int, tasks: Iterable[str]) -> tf.data.D
         )
         return Block(_of_tasks(batches, names), count, rows.gather(numbers[count * size :]))
 
-    blocks = rows.numbers(steps * size).map(block).prefetch(1)
+    blocks = without_autotuning(rows.numbers(steps * size).map(block).prefetch(1))
     blocks.cardinality = lambda: -(-rows.rows // size)
     return blocks
 

@@ -18,7 +18,13 @@ import tensorflow as tf
 
 from mptrec_tf.config import Config, Stage1Config, Stage2Config
 from mptrec_tf.data import FeatureEncoder
-from mptrec_tf.data.datasets import EXAMPLE_ID, SHUFFLE_BUFFER, Rows, summarize
+from mptrec_tf.data.datasets import (
+    EXAMPLE_ID,
+    SHUFFLE_BUFFER,
+    Rows,
+    summarize,
+    without_autotuning,
+)
 from mptrec_tf.data.encoded import RowsInMemory
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.models import MPTRec, load_model, save_model
@@ -322,6 +328,5 @@ class StreamedExamples:
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         count = -(-self._rows.number // batch_size)
-        return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(
-            tf.data.AUTOTUNE
-        )
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+        return without_autotuning(dataset.prefetch(tf.data.AUTOTUNE))

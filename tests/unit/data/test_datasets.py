@@ -256,3 +256,10 @@ def test_an_iteration_that_is_not_read_counts_as_an_epoch(encoder):
     iter(skipped)
     iter(skipped)
     assert numbers(skipped) == epochs[2]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_iterators_end_at_once_since_nothing_tunes_them(encoder, stream):
+    dataset = make_dataset(ROWS, encoder, [CLICK], stream=stream)
+    assert dataset.options().autotune.enabled is False
+    assert dataset.map(lambda *batch: batch).options().autotune.enabled is False
