@@ -132,6 +132,12 @@ def add_commands(commands: Any) -> None:
     for part, what in BASE.items():
         parser.add_argument(_option(part), metavar="URI", help=f"for prompt_tune: URI of {what}")
     parser.add_argument(
+        "--pin-base",
+        action="store_true",
+        help="for prompt_tune: the base may be older than the version pushed last (default: such a "
+        "push is refused)",
+    )
+    parser.add_argument(
         "--labelled-tasks",
         nargs="+",
         default=[],
@@ -208,6 +214,7 @@ def lineage(args: argparse.Namespace) -> None:
         require_writable(args.picture.parent)
     store, push_to = _open(args)
     from mptrec_tf.errors import PipelineError
+    from pipelines.base import base_of
     from pipelines.reporting.lineage import to_json, to_text, trace
 
     if args.artifact is not None:
@@ -229,6 +236,10 @@ def lineage(args: argparse.Namespace) -> None:
         print(json.dumps(to_json(traced), indent=2, ensure_ascii=False))
     else:
         print(to_text(traced), end="")
+        if args.artifact is None:
+            print("\nas the base of a new task, for mptrec pipeline compile:")
+            for part, uri in base_of(store, root)._asdict().items():
+                print(f"  {_option(part)} {uri}")
 
 
 def compile_(args: argparse.Namespace) -> None:
@@ -240,26 +251,33 @@ def compile_(args: argparse.Namespace) -> None:
         raise UsageError(
             f"--stage prompt_tune needs {', '.join(map(_option, BASE))}; pretrain takes none"
         )
+    if args.pin_base and not given:
+        raise UsageError("--pin-base is for --stage prompt_tune")
     require_writable(args.output.parent)
     _start_tfx()
     with _needing_tfx():
         from pipelines.base import Base
         from pipelines.runners.kubeflow import compile_pipeline
-        from pipelines.sources import curated_schema, sources_of
+        from pipelines.sources import curated_schema, sources_elsewhere
     from mptrec_tf.config import Config
 
     config = Config.from_yaml(args.config)
+    sources = sources_elsewhere(config)
     compile_pipeline(
         config,
         args.output,
-        sources=sources_of(config),
+        sources=sources,
         schema=curated_schema(config),
         task=args.task,
         base=Base(**uris) if given else None,
         labelled_tasks=args.labelled_tasks,
         seed=args.seed,
+        base_is_pinned=args.pin_base,
     )
     print(f"pipeline: {args.output}")
+    mounted = [path for path in sources.values() if "://" not in path]
+    if mounted:
+        note(f"to be mounted in the containers: {', '.join(mounted)}", args.quiet)
 
 
 def _option(part: str) -> str:

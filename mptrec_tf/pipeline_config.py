@@ -107,7 +107,7 @@ class KubeflowConfig:
     """For `mptrec pipeline compile`.
 
     Args:
-        image: Container image with mptrec_tf and its extra `tfx`, as `deploy/` tells.
+        image: Container image with mptrec_tf and its extra `tfx`, see `deploy/pipelines`.
         root: Where artifacts are written to, such as `gs://bucket/pipelines`.
     """
 

@@ -9,6 +9,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import Artifact, BaseChannel
 
 from mptrec_tf.config import Config
+from mptrec_tf.tuning.hyperparameters import space_of
 from pipelines.components.evaluation import eval_config
 from pipelines.components.judge import EvaluatorExecutor
 from pipelines.components.pusher import BASE_IS_PINNED, PusherExecutor
@@ -84,7 +85,12 @@ def tuner(
     transform_graph: BaseChannel,
     base_model: BaseChannel | None = None,
 ) -> tfx.components.Tuner:
-    """The search for a stage's settings; see `trainer` for the arguments."""
+    """The search for a stage's settings; see `trainer` for the arguments.
+
+    Raises:
+        SpecError: If the configuration declares nothing that could be tuned in that stage.
+    """
+    space_of(run.config, run.stage)  # not found out after all rows have been encoded
     return tfx.components.Tuner(
         tuner_fn="pipelines.components.tuner.tuner_fn",
         custom_config=run.to_dict(),

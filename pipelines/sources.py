@@ -16,11 +16,38 @@ from pipelines.examples import TEST, TRAIN, VALIDATION
 
 
 def sources_of(config: Config) -> dict[str, str]:
-    """Path or glob pattern of the raw rows by split.
+    """Path or glob pattern of the raw rows by split, as this machine sees them.
 
     Raises:
         PipelineError: If a part is missing or is more than one path or pattern.
     """
+    paths = _paths_of(config).items()
+    return {split: path if "://" in path else os.path.abspath(path) for split, path in paths}
+
+
+def sources_elsewhere(config: Config) -> dict[str, str]:
+    """Path or glob pattern of the raw rows by split, as other machines see them.
+
+    Raises:
+        PipelineError: If a part is missing or is more than one path or pattern, or is known to this
+            machine alone: a data set by its name, or a relative path.
+    """
+    if config.data.dataset is not None:
+        raise PipelineError(
+            f"data.dataset: {config.data.dataset} would be a file of this machine; give "
+            "data.train, data.validation and data.test, as the containers see them"
+        )
+    paths = _paths_of(config)
+    for split, path in paths.items():
+        if "://" not in path and not os.path.isabs(path):
+            raise PipelineError(
+                f"data.{split}: {path} is relative; give it as the containers see it, such as "
+                "gs://BUCKET/FILES or a path that is mounted in them"
+            )
+    return paths
+
+
+def _paths_of(config: Config) -> dict[str, str]:
     if config.data.dataset is not None:
         paths = dict(zip((TRAIN, VALIDATION, TEST), config.data.sources(), strict=True))
     else:
@@ -36,7 +63,7 @@ def sources_of(config: Config) -> dict[str, str]:
                 f"data.{split}: the pipelines need one path or glob pattern, got "
                 f"{'nothing' if path is None else list(path)}"
             )
-        sources[split] = path if "://" in path else os.path.abspath(path)
+        sources[split] = path
     return sources
 
 

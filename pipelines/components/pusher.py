@@ -110,7 +110,8 @@ def push(directory: str, base_path: str, *, base_is_pinned: bool = False) -> pat
         raise PipelineError(
             f"version {newest} with the tasks {known.stage1_tasks + known.added_tasks} was pushed "
             f"to {base_path} meanwhile, and is not the base of this model with the tasks "
-            f"{manifest.stage1_tasks + manifest.added_tasks}: run again"
+            f"{manifest.stage1_tasks + manifest.added_tasks}: build on that version, or say that "
+            "an older one is meant (`run --base`, `compile --pin-base`)"
         )
     # With its number, because others who push at the same moment take the same one.
     return publish_version(directory, base_path, newest + 1)

@@ -78,9 +78,11 @@ class StageRun:
             "data": {"train": "", "validation": "", "stream": config.data.stream},
             "pipeline": {"name": config.pipeline.name},
         }
-        unused = ["stage2"] if self.task is None else []
-        for section in unused + ([] if config.pipeline.tune else ["tuner"]):
-            plain.pop(section, None)
+        tuner = plain.pop("tuner", {})
+        if config.pipeline.tune:
+            plain["tuner"] = {key: tuner[key] for key in ("trials", self.stage) if key in tuner}
+        if self.task is None:
+            plain.pop("stage2", None)
         return {
             "config": json.dumps(plain),
             "task": self.task or "",

@@ -1,12 +1,22 @@
 """What the Tuner runs: the library's own search, on the validation rows alone."""
 
+import pathlib
 import shutil
 from typing import Any
 
 from tfx import v1 as tfx
 
+from mptrec_tf.training.fitting import CACHE
 from mptrec_tf.tuning import Stage1HyperModel, Stage2HyperModel, StageTuner
 from pipelines.components.trainer import prepare
+
+
+class Search(StageTuner):
+    """A search that lets go of its representations when it has ended; its trials are kept."""
+
+    def on_search_end(self) -> None:
+        super().on_search_end()
+        shutil.rmtree(pathlib.Path(self.project_dir, CACHE), ignore_errors=True)
 
 
 def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
@@ -26,9 +36,9 @@ def tuner_fn(fn_args: Any) -> tfx.components.TunerFnResult:
         else Stage2HyperModel(config, prepared.base_file, run.task, data, run.seed)
     )
     directory = run.state_of("tune", hypermodel.identity)
-    tuner = StageTuner(hypermodel, directory)
+    tuner = Search(hypermodel, directory)
     before = tuner.results()
     if before and all(trial.error is not None for trial in before):
         shutil.rmtree(directory)
-        tuner = StageTuner(hypermodel, directory)
+        tuner = Search(hypermodel, directory)
     return tfx.components.TunerFnResult(tuner=tuner, fit_kwargs={})

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import yaml
 from tfx import v1 as tfx
 
 from mptrec_tf.config import Config
@@ -22,6 +23,7 @@ def compile_pipeline(
     base: Base | None = None,
     labelled_tasks: Sequence[str] = (),
     seed: int = 0,
+    base_is_pinned: bool = False,
 ) -> pathlib.Path:
     """Writes the definition of a pipeline.
 
@@ -37,6 +39,8 @@ def compile_pipeline(
         base: What the new task is built on. Defaults to `None`, for stage 1.
         labelled_tasks: The older tasks whose labels the rows have. Defaults to none.
         seed: Seed of weights, dropout and shuffle. Defaults to 0.
+        base_is_pinned: Whether the base may be older than the version that was pushed last.
+            Defaults to `False`: such a push is refused.
 
     Returns:
         The file.
@@ -84,6 +88,7 @@ def compile_pipeline(
             root=settings.kubeflow.root,
             push_to=settings.push_to,
             seed=seed,
+            base_is_pinned=base_is_pinned,
         )
     # Names of tasks may have what names there may not.
     pipeline.pipeline_info.pipeline_name = pipeline.pipeline_info.pipeline_name.lower().replace(
@@ -91,12 +96,17 @@ def compile_pipeline(
     )
     runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
         config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
-            default_image=settings.kubeflow.image
+            default_image=settings.kubeflow.image,
+            use_pipeline_spec_2_1=True,  # Kubeflow Pipelines V2 takes nothing older
         ),
         output_dir=str(path.parent.absolute()),
         output_filename=path.name,
     )
     runner.run(pipeline)
+    if path.suffix != ".json":  # in which TFX has it
+        definition = yaml.safe_load(path.read_text())
+        definition["defaultPipelineRoot"] = settings.kubeflow.root
+        path.write_text(yaml.safe_dump(definition))
     return path
 
 
@@ -114,7 +124,7 @@ def _checked(task: str, base: Base | None) -> Base:
     if base is None or not all(base):
         missing = [name for name in Base._fields if base is None or not getattr(base, name)]
         raise PipelineError(
-            f"the new task {task!r} needs the URIs of its base, and lacks {missing}; "
-            "`mptrec pipeline lineage` tells them"
+            f"the new task {task!r} needs the URIs of its base, and lacks {missing}; `mptrec "
+            "pipeline lineage` tells those of local runs, the service's pages those of its runs"
         )
     return base

@@ -12,7 +12,7 @@ import yaml
 from tfx.dsl.compiler import compiler
 
 import mptrec_cli
-from mptrec_tf.errors import PipelineError
+from mptrec_tf.errors import PipelineError, SpecError
 from pipelines import pretrain, prompt_tune
 from pipelines.prompt_tune import Base
 from pipelines.runners.kubeflow import compile_pipeline
@@ -84,6 +84,12 @@ def compiled(file, stage, config=None):
     return specification(file)
 
 
+def settings_of(spec, component):
+    """What a component is told beside its artifacts, `custom_config`."""
+    given = spec["root"]["dag"]["tasks"][component]["inputs"]["parameters"]["custom_config"]
+    return json.loads(given["runtimeValue"]["constant"])
+
+
 def specification(file):
     if file.suffix == ".json":
         return json.loads(file.read_text())["pipelineSpec"]
@@ -126,7 +132,7 @@ def test_nothing_is_encoded_before_the_rows_are_found_valid(stage, tmp_path):
 def test_the_base_is_imported_from_its_uris(tmp_path):
     executors = compiled(tmp_path / "pipeline.json", "buy")["deploymentSpec"]["executors"]
     imported = {
-        name: executor["importer"]["artifactUri"]["constantValue"]["stringValue"]
+        name: executor["importer"]["artifactUri"]["constant"]
         for name, executor in executors.items()
         if "importer" in executor
     }
@@ -154,13 +160,56 @@ def test_places_image_and_commands_are_those_of_the_configuration(stage, tmp_pat
 
     def parameter(component, name):
         given = spec["root"]["dag"]["tasks"][component]["inputs"]["parameters"][name]
-        return given["runtimeValue"]["constantValue"]["stringValue"]
+        return given["runtimeValue"]["constant"]
 
     assert parameter("Ingest", "input_base") == "gs://bucket/rows"
     splits = json.loads(parameter("Ingest", "input_config"))["splits"]
     assert {s["name"]: s["pattern"] for s in splits} == {p: f"{p}-*.csv" for p in SOURCES}
     destination = json.loads(parameter("Pusher", "push_destination"))
     assert destination == {"filesystem": {"base_directory": PUSH_TO}}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_the_file_is_of_the_version_that_kubeflow_takes(stage, suffix, tmp_path):
+    assert compiled(tmp_path / f"p{suffix}", stage)["schemaVersion"] == "2.1.0"
+
+
+def test_a_file_without_settings_of_a_run_tells_the_root_itself(stage, tmp_path):
+    assert compiled(tmp_path / "p.yaml", stage)["defaultPipelineRoot"] == ROOT
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_an_older_base_is_pushed_where_it_is_meant(pinned, tmp_path):
+    new = {"task": "buy", "base": BASE, "base_is_pinned": pinned}
+    compile_pipeline(config_of(), tmp_path / "p.json", sources=SOURCES, **new)
+    assert settings_of(specification(tmp_path / "p.json"), "Pusher")["base_is_pinned"] is pinned
+
+
+def test_a_search_for_nothing_is_refused_before_any_work(stage, tmp_path):
+    section = "stage2" if stage == "buy" else "stage1"
+    tuner = {key: value for key, value in TUNER.items() if key != section}
+    config = small_runs.config(NOWHERE, tuner=tuner, pipeline={"tune": True, **SETTINGS})
+    with pytest.raises(SpecError, match=rf"^tuner\.{section}: .* nothing that could be tuned"):
+        compiled(tmp_path / "p.json", stage, config)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"dataset": "census-income"}, "data.dataset: census-income would be a file of this"),
+        (
+            {"train": "gs://b/t", "validation": "rows/v.csv", "test": "gs://b/e"},
+            "data.validation: rows/v.csv is relative",
+        ),
+    ],
+)
+def test_rows_that_are_of_this_machine_alone_are_refused(data, message, tmp_path, capfd):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**small_runs.PLAIN, "data": data, "pipeline": SETTINGS}))
+    arguments = ["--config", str(config), "--output", str(tmp_path / "p.json")]
+    assert mptrec_cli.main(["pipeline", "compile", *arguments, "--stage", "pretrain"]) == 2
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "p.json").exists()
 
 
 @pytest.mark.parametrize("task", ["buy", "Buy_Now"])
@@ -197,7 +246,9 @@ def test_the_command_writes_the_same(stage, suffix, tmp_path, capfd):
             options += [f"--base-{name.replace('_', '-')}", uri]
     arguments = ["--config", str(config), "--output", str(file), *options]
     assert mptrec_cli.main(["pipeline", "compile", *arguments]) == 0
-    assert capfd.readouterr().out == f"pipeline: {file}\n"
+    out, err = capfd.readouterr()
+    assert out == f"pipeline: {file}\n"
+    assert f"to be mounted in the containers: {rows}/" in err
     assert inputs(specification(file)) == STAGES[stage]
 
 

@@ -95,6 +95,7 @@ def test_status_of_a_directory_without_runs_is_an_error(tmp_path, capfd):
 def test_lineage_is_that_of_the_last_version_or_of_the_one_asked_for(output, config, capfd):
     last = mptrec(capfd, "lineage", "--output", output)
     assert "pushed_version=2" in last[1]
+    assert re.search(r"^  --base-statistics .*/StatisticsGen/statistics/\d+$", last[1], re.M)
     assert mptrec(capfd, "lineage", "--output", output, "--version", 2) == last
     assert mptrec(capfd, "lineage", "--output", output, "--config", config) == last
     assert "pushed_version=1" in mptrec(capfd, "lineage", "--output", output, "--version", 1)[1]

@@ -1,11 +1,14 @@
-"""The state of a training: where it is kept, and that none stays."""
+"""What a training depends on; its state: where it is kept, and that none stays."""
 
 import os
 import pathlib
 import subprocess
 import sys
 
-from pipelines.components.trainer import remove_state
+import pytest
+import small_runs
+
+from pipelines.components.trainer import StageRun, remove_state
 
 REMOTE = """\
 from pipelines.components.trainer import StageRun
@@ -13,6 +16,24 @@ state = StageRun(None, None, 0, "gs://bucket/state").state_of("train", ["identit
 state.mkdir()
 print(state)
 """
+
+
+RATE = {"learning_rate": {"kind": "float", "min": 1e-3, "max": 1e-1}}
+
+
+@pytest.mark.parametrize(
+    ("task", "own", "other"), [(None, "stage1", "stage2"), ("buy", "stage2", "stage1")]
+)
+def test_a_stage_depends_on_its_own_search_alone(task, own, other, tmp_path):
+    def told(tuner, tune=True):
+        config = small_runs.config(tmp_path, tuner=tuner, pipeline={"tune": tune})
+        return StageRun(config, task, 0, "state").to_dict()
+
+    alone = told({own: RATE})
+    assert told({own: RATE, other: RATE}) == alone
+    assert told({own: RATE, "trials": 3}) != alone
+    assert told({own: {}}) != alone
+    assert told({own: RATE}, tune=False) == told({}, tune=False)
 
 
 def test_a_removal_that_was_cut_off_is_finished_by_the_next(tmp_path):

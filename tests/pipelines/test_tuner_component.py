@@ -40,6 +40,7 @@ def config(tmp_path_factory):
     training = small_runs.TRAINING | {"epochs": 2, "learning_rate": TOO_SMALL}
     stages = {name: small_runs.PLAIN[name] | {"training": training} for name in OWN}
     stages["stage2"]["module"] = stages["stage2"]["module"] | {"query_units": 4}
+    stages["stage2"]["cache"] = "disk"
     return small_runs.config(directory, **stages, tuner=TUNER, pipeline={"tune": True})
 
 
@@ -95,6 +96,13 @@ def test_each_trial_has_a_score_and_the_first_is_the_configuration(runs, stage):
     assert all(math.isfinite(score) for score, _ in scored)
     assert scored[0][1] == OWN[stage]
     assert scored[1][1] != OWN[stage]
+
+
+def test_a_search_that_has_ended_keeps_its_trials_and_no_representations(runs, output):
+    (search, *others) = output.glob("artifacts/state/tune-*")
+    names = [path.name for found in (search, *others) for path in found.iterdir()]
+    assert "oracle.json" in names
+    assert "representations" not in names
 
 
 def test_the_trainer_uses_the_best_settings(runs, stage):

@@ -288,3 +288,12 @@ def test_the_health_check_against_the_local_server(service, exported, tmp_path):
         with LocalServer(config_file=path) as server:
             port = server.rest_url.rpartition(":")[2]
             assert healthy(service, port) is expected
+
+
+def test_the_image_of_the_pipelines_gets_every_package():
+    lines = (DEPLOY / "pipelines" / "Dockerfile").read_text().splitlines()
+    copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
+    root = DEPLOY.parent
+    assert all((root / name).exists() for name in copied)
+    packages = {path.parent.name for path in root.glob("*/py.typed")}
+    assert {"mptrec_tf", "pipelines"} <= packages <= copied
