@@ -89,6 +89,8 @@ def evaluate(args: argparse.Namespace) -> None:
             require_writable(path.parent)
     if args.reliability is not None and importlib.util.find_spec("matplotlib") is None:
         raise UsageError("--reliability needs matplotlib: pip install 'mptrec-tf[report]'")
+    if args.json is not None and args.json == args.reliability:
+        raise UsageError(f"--json and --reliability are one file: {args.json}")
     start_tensorflow()
     from mptrec_cli.models import load_model_of
     from mptrec_tf.config import Config
@@ -110,6 +112,8 @@ def evaluate(args: argparse.Namespace) -> None:
     columns = read_columns(source, wanted) if wanted else {}
     groups = columns[args.group] if args.group else None
     scored = score(model, source, tasks)
+    if args.reliability is not None and all(s.task.kind != "binary" for s in scored.values()):
+        raise UsageError(f"--reliability is of binary tasks, and {', '.join(scored)} are none")
     results = {name: part.metrics(groups) for name, part in scored.items()}
     print_metrics(results)
     sliced = {

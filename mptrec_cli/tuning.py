@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 TUNE = """\
 Searches for better settings of a stage by Bayesian optimization. What may be tried is the section
-`tuner` of the configuration; trial 1 is the configuration as it is. A trial is trained as `train`
+`tuner` of the configuration; trial 1 is the configuration as it is, where
+the space contains its values. A trial is trained as `train`
 or `add-task` would, and is judged by what early stopping watches on the validation rows; test rows
 are not read.
 

@@ -1,5 +1,6 @@
 """Exact metrics over all rows, where `MPTRec.evaluate` approximates the AUC by thresholds."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -151,8 +152,8 @@ def evaluate(
         model: The model.
         source: Rows with the features and labels: a frame, a dict of columns, or files.
         tasks: The tasks to score, or their names; label, rule, mask and weight of a `Task` need not
-            be those of the model's task of that name. Defaults to `None`: the model's whose columns
-            the data have.
+            be those of the model's task of that name. Defaults to `None`: the model's whose label
+            columns the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
         group: Column, such as that of the user, within whose values the AUC of binary tasks is
             taken too, see `grouped_auc`. Defaults to `None`.
@@ -198,8 +199,8 @@ def score(
         model: The model.
         source: Rows with the features and labels: a frame, a dict of columns, or files.
         tasks: The tasks to score, or their names; label, rule, mask and weight of a `Task` need not
-            be those of the model's task of that name. Defaults to `None`: the model's whose columns
-            the data have.
+            be those of the model's task of that name. Defaults to `None`: the model's whose label
+            columns the data have.
         batch_size: Rows that are scored at a time. Defaults to 4,096.
 
     Returns:
@@ -266,11 +267,11 @@ def _outputs(task: Task) -> str:
 
 
 def _tasks_in(source: Source, tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Those tasks whose columns the data have."""
+    """Those tasks whose label columns the data have."""
     found, problems = [], []
     for task in tasks:
         try:
-            next(read_chunks(source, tasks=[task]))
+            next(read_chunks(source, tasks=[dataclasses.replace(task, mask=None, weight=None)]))
         except DataError as problem:
             problems.append(problem)
         else:

@@ -31,6 +31,7 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mptrec_tf",
     "text.color": INK,
+    "text.parse_math": False,  # a name may have two dollar signs
     "xtick.color": INK,
     "ytick.color": INK,
 }

@@ -45,7 +45,8 @@ def representations(model: Any, data: EncodedParts) -> dict[str, list[list[int]]
         data: The rows.
 
     Returns:
-        By name, `"shared"` or a task, points on a grid of 200 by 200; `None` for other models.
+        By name, `"shared"` or a task, points on a grid of 200 by 200; `None` for other models, and
+        where there are too few rows, or all are alike.
     """
     if not isinstance(model, MPTRec):
         return None
@@ -54,8 +55,11 @@ def representations(model: Any, data: EncodedParts) -> dict[str, list[list[int]]
     vectors = np.concatenate([shared.numpy()[:, None], specific.numpy()], axis=1)
     names = ["shared", *(task.name for task in model.stage1_tasks)]
     flat = vectors.reshape(-1, vectors.shape[-1])
+    if len(flat) < 4 or not np.ptp(flat, axis=0).any():  # which t-SNE cannot part
+        return None
+    near = min(30.0, (len(flat) - 1) / 3)
     with threadpoolctl.threadpool_limits(1):  # on a busy machine several wait for each other
-        placed = TSNE(random_state=0, init="pca").fit_transform(flat)
+        placed = TSNE(random_state=0, init="pca", perplexity=near).fit_transform(flat)
     placed = SIDE * (placed - placed.min(axis=0)) / np.ptp(placed, axis=0)
     placed = placed.round().astype(int).reshape(*vectors.shape[:2], 2)
     return {name: placed[:, k].tolist() for k, name in enumerate(names)}

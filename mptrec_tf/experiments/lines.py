@@ -18,6 +18,8 @@ Value = Callable[[Line], float | None]
 
 NAMES = {"auc": "AUC", "rmse": "RMSE", "accuracy": "accuracy"}
 LOWER_IS_BETTER = ("rmse",)
+MEAN = "mean AUC"
+"""The name of the figure over several binary tasks."""
 
 
 class Quality(NamedTuple):
@@ -157,12 +159,13 @@ class Lines:
             values = [quality.value(line) for quality in areas]
             return None if None in values else float(np.mean([v for v in values if v is not None]))
 
-        return [*each, Quality("mean AUC", "mean AUC", mean, 1)]
+        return [*each, Quality(MEAN, MEAN, mean, 1)]
 
     def values(self, variant: str, come: Come, value: Value) -> dict[int, float]:
-        """A figure by seed, of the seeds that have it."""
+        """A figure by seed, of the seeds that have it; one that is undefined is none."""
         found = {line["seed"]: value(line) for line in self.of(variant, come)}
-        return {seed: number for seed, number in found.items() if number is not None}
+        known = {seed: number for seed, number in found.items() if number is not None}
+        return {seed: number for seed, number in known.items() if not np.isnan(number)}
 
     def estimate(self, variant: str, come: Come, value: Value) -> Estimate | None:
         """A figure over seeds, `None` where no seed has it."""
@@ -191,10 +194,29 @@ class Lines:
         lines = self.of(variant, come)
         return bool(lines) and all(line["old_tasks_identical"] for line in lines)
 
+    def other_rows(self, variant: str, come: Come) -> dict[str, tuple[int, int]]:
+        """By task, of how many test rows a variant's figures are and the reference's, if not alike.
+
+        Models of funnels predict that all steps are taken, others what comes after the one before.
+        """
+        own, reference = (
+            {
+                task: found["rows"]
+                for one in self.of(name, come)
+                for task, found in one["test"].items()
+            }
+            for name in (variant, self.experiment.compared_with)
+        )
+        tasks = own.keys() & reference.keys()
+        return {t: (own[t], reference[t]) for t in sorted(tasks) if own[t] != reference[t]}
+
     def difference(self, variant: str, come: Come, value: Value) -> Difference | None:
-        """How a figure of a variant differs from the reference's; `None` for the reference."""
+        """How a figure of a variant differs from the reference's.
+
+        `None` for the reference, and for a variant whose figures are of other test rows.
+        """
         reference = self.experiment.compared_with
-        if variant == reference:
+        if variant == reference or self.other_rows(variant, come):
             return None
         return difference(self.values(variant, come, value), self.values(reference, come, value))
 

@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from mptrec_tf.config import Config, ModelConfig, ModuleConfig, TrainingConfig, TunerConfig
 from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import SpecError
@@ -255,8 +257,9 @@ def _as_model(
     stage1 = dataclasses.replace(config.stage1, model=model)
     tuning = experiment.tuning
     if tuning is not None:
-        tuner = dataclasses.replace(tuning, stage1=_space(cls, tuning.stage1), stage2={})
-        config = dataclasses.replace(config, tuner=tuner)
+        space = _space(cls, tuning.stage1, variant.settings)
+        tuner = dataclasses.replace(tuning, stage1=space, stage2={})
+        config = _with(config, f"{where}: tuning.stage1", tuner=tuner)
     return dataclasses.replace(config, stage1=stage1), own
 
 
@@ -271,7 +274,7 @@ def _as_added(
             f"or one of the models {able}"
         )
     if variant.model != "mptrec":
-        return _with_space(config, experiment, None), None, {}
+        return _with_space(config, experiment, None, variant, where), None, {}
     name = variant.module or PROMPT
     if name not in MODULES:
         raise SpecError(f"{where}: module: no module {name!r}; there are {sorted(MODULES)}")
@@ -282,19 +285,28 @@ def _as_added(
             ModuleConfig, _plain(config.stage2.module) | own, f"{where}: module_settings"
         )
         stage2 = dataclasses.replace(config.stage2, module=module)
-        return (
-            _with_space(dataclasses.replace(config, stage2=stage2), experiment, MODULES[name]),
-            name,
-            {},
-        )
-    return _with_space(config, experiment, None), name, own
+        config = _with(config, f"{where}: module_settings", stage2=stage2)
+        return _with_space(config, experiment, MODULES[name], variant, where), name, {}
+    return _with_space(config, experiment, None, variant, where), name, own
 
 
-def _with_space(config: Config, experiment: Experiment, module: type | None) -> Config:
+def _with_space(
+    config: Config, experiment: Experiment, module: type | None, variant: Variant, where: str
+) -> Config:
     if experiment.tuning is None:
         return config
-    space = _space(module, experiment.tuning.stage2)
-    return dataclasses.replace(config, tuner=dataclasses.replace(config.tuner, stage2=space))
+    space = _space(module, experiment.tuning.stage2, variant.module_settings)
+    tuner = dataclasses.replace(config.tuner, stage2=space)
+    return _with(config, f"{where}: tuning.stage2", tuner=tuner)
+
+
+def _with(config: Config, where: str, **sections: Any) -> Config:
+    """The configuration with other sections, which may not fit the others."""
+    try:
+        return dataclasses.replace(config, **sections)
+    except ValidationError as error:
+        problems = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
+        raise SpecError("\n".join(f"{where}: {problem}" for problem in problems)) from error
 
 
 def _divide(
@@ -332,11 +344,16 @@ def arguments_of(cls: type) -> set[str]:
     return names - GIVEN
 
 
-def _space(cls: type | None, space: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """What of a search space a model or module, and its training, have."""
+def _space(
+    cls: type | None, space: Mapping[str, Parameter], given: Mapping[str, Any]
+) -> dict[str, Parameter]:
+    """What of a search space a model or module, and its training, have.
+
+    What the variant gives is what it is, and not searched for.
+    """
     own = {field.name for field in dataclasses.fields(TrainingConfig)}
     own |= arguments_of(cls) if cls is not None else set()
-    return {name: parameter for name, parameter in space.items() if name in own}
+    return {name: parameter for name, parameter in space.items() if name in own - given.keys()}
 
 
 def _taken_by(cls: type, settings: Any) -> dict[str, Any]:

@@ -13,11 +13,6 @@ from mptrec_tf.experiments.statistics import Estimate
 WIDE = 6.4
 
 
-def colors_of(names: Sequence[str]) -> dict[str, str]:
-    """A color for each name."""
-    return {name: COLORS[k % len(COLORS)] for k, name in enumerate(names)}
-
-
 @mpl.rc_context(STYLE)
 def intervals(title: str, estimates: Mapping[str, Estimate], reference: str, label: str) -> str:
     """A point for each seed, a bar from end to end of each mean's interval.
@@ -108,7 +103,7 @@ def scatter(title: str, points: Mapping[str, Sequence[Sequence[float]]]) -> str:
         points: By kind.
     """
     axes = new_axes(title, height=3.4)
-    for name, color in colors_of(list(points)).items():
+    for name, color in zip(points, _many(len(points)), strict=True):
         x, y = np.array(points[name], float).T
         axes.plot(x, y, ".", color=color, markersize=4, alpha=0.6, label=name)
     axes.set_xticks([])
@@ -131,7 +126,7 @@ def steps(
         label: What the numbers are.
     """
     axes = new_axes(title)
-    for name, color in colors_of(list(estimates)).items():
+    for name, color in zip(estimates, _many(len(estimates)), strict=True):
         known = [(k, e) for k, e in enumerate(estimates[name]) if e is not None]
         x = [k for k, _ in known]
         axes.plot(x, [e.mean for _, e in known], "o-", color=color, markersize=4, label=name)

@@ -13,8 +13,8 @@ from mptrec_tf.errors import DataError, ModelError
 from mptrec_tf.evaluation.page import page_template
 from mptrec_tf.experiments import tables
 from mptrec_tf.experiments.config import EXTERNAL, Experiment
-from mptrec_tf.experiments.lines import Come, Lines, Quality, seconds, trained_parameters
-from mptrec_tf.experiments.plan import outdated, plan
+from mptrec_tf.experiments.lines import MEAN, Come, Lines, Quality, seconds, trained_parameters
+from mptrec_tf.experiments.plan import TREES, outdated, plan
 from mptrec_tf.experiments.store import Line, Results
 from mptrec_tf.experiments.tables import Table
 
@@ -152,12 +152,13 @@ def _facts(lines: Lines, base: Config, stored: Sequence[Line]) -> list[str]:
     rows = every[0]["rows"]
     labels = sorted({task.label for task in base.tasks})
     longest = TrainingConfig().epochs  # what is at its default is not stored
-    epochs = sorted({line["training"].get("epochs", longest) for line in every})
+    trained = [line["training"] for line in every if line["model"] != TREES]
+    epochs = sorted({training.get("epochs", longest) for training in trained})
+    most = f"at most {' or '.join(map(str, epochs))} epochs, " if epochs else ""
     facts = [
         f"{len(base.features)} features; the label columns {', '.join(labels)} are none of them.",
         ", ".join(f"{number:,} {part} rows" for part, number in rows.items()) + ".",
-        f"Seeds {', '.join(map(str, lines.seeds))}; at most {' or '.join(map(str, epochs))} "
-        "epochs, early stopping on validation.",
+        f"Seeds {', '.join(map(str, lines.seeds))}; {most}early stopping on validation.",
         _tuning(every, experiment.base),
         f"Made by `mptrec bench run` of the experiment `{experiment.name}`.",
     ]
@@ -180,6 +181,16 @@ def _facts(lines: Lines, base: Config, stored: Sequence[Line]) -> list[str]:
     if packages:
         names = ", ".join(f"{variant} by {by}" for variant, by in packages.items())
         facts.append(f"External, trained by another program: {names}.")
+    others = [
+        f"{variant} on {own:,} rows of {task}, not {reference:,}"
+        for variant in lines.variants
+        for task, (own, reference) in lines.other_rows(variant, ()).items()
+    ]
+    if others:
+        facts.append(
+            f"Of other test rows than those of {experiment.compared_with}, and so not compared: "
+            f"{'; '.join(others)}."
+        )
     if experiment.check:
         facts.insert(0, "On synthetic rows, to see that all runs; no claim about quality.")
     return facts
@@ -199,7 +210,7 @@ def _tuning(lines: Sequence[Line], base: str) -> str:
     texts = [f"{', '.join(names)}: {number}" for number, names in budgets.items()]
     return (
         "Trainings in each search for settings, on validation with the first seed, the first of "
-        f"them with the settings of `{base}`: {'; '.join(texts)}."
+        f"them with the settings of `{base}` where the space contains them: {'; '.join(texts)}."
     )
 
 
@@ -208,10 +219,11 @@ def _blocks(lines: Lines, figures: bool) -> Iterator[Block]:
         yield from _step_blocks(lines, figures)
         return
     if lines.old_tasks:
-        (*_, main) = lines.qualities(lines.old_tasks)
+        (*tasks, main) = lines.qualities(lines.old_tasks)
+        told = [main] if main.name == MEAN else [*tasks, main]
         yield Block(
             f"{' and '.join(lines.old_tasks)}, trained together",
-            tables.verdict(lines, (), main),
+            " ".join(filter(None, (tables.verdict(lines, (), quality) for quality in told))),
             tables.together_table(lines),
             _together_figures(lines) if figures else [],
         )
@@ -242,7 +254,7 @@ def _together_figures(lines: Lines) -> list[str]:
     from mptrec_tf.experiments import plots
 
     (*tasks, main) = lines.qualities(lines.old_tasks)
-    drawn = [_intervals(lines, (), quality) for quality in tasks or [main]]
+    drawn = [_intervals(lines, (), q) for q in (*tasks, main) if q.name != MEAN]
     drawn += _costs(lines, (), main) + _gates(lines, ())
     for name, variant in lines.distinct(()).items():
         placed = [line["representations"] for line in lines.of(variant) if line["representations"]]

@@ -17,6 +17,7 @@ from mptrec_tf.experiments.lines import (
 from mptrec_tf.experiments.statistics import Difference, Estimate
 
 NONE = "-"
+ESCAPED = r"\|"
 DIGITS = 5
 COSTS = ("MFLOP to train", "MFLOP to predict", "seconds")
 IDENTICAL = "0, every bit"
@@ -38,7 +39,8 @@ class Table(NamedTuple):
         """The table in Markdown; columns whose cells begin as numbers do are set to the right."""
         columns = zip(*self.rows, strict=True)
         aligned = ["---:" if all(c[:1] in "+-<0123456789" for c in cs) else "---" for cs in columns]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, aligned, *self.rows))
+        lines = (self.header, aligned, *self.rows)
+        return "\n".join(f"| {' | '.join(c.replace('|', ESCAPED) for c in row)} |" for row in lines)
 
 
 def together_table(lines: Lines) -> Table:
@@ -119,7 +121,7 @@ def verdict(lines: Lines, come: Come, quality: Quality) -> str:
     sides: dict[str, list[str]] = {"better": [], "worse": []}
     for name, variant in lines.distinct(come).items():
         found = lines.values(variant, come, quality.value)
-        if not found:
+        if not found or lines.other_rows(variant, come):
             continue
         values[name] = found
         against = lines.difference(variant, come, quality.value)

@@ -22,6 +22,8 @@ DEFAULTS = {
 PATIENCE = 50
 UNKNOWN, IGNORED = "Unknown parameter:", "will be ignored"
 """What LightGBM's warnings about a setting have in them."""
+OWN = {"objective": "regression", "metric": "rmse", "num_class": 1, "seed": 0}
+"""What a run sets itself, here with values that go together."""
 METRICS = {"binary": "auc", "multiclass": "multi_logloss", "regression": "rmse"}
 
 
@@ -46,18 +48,20 @@ def check_trees(features: Sequence[Feature], settings: Mapping[str, Any]) -> Non
 
     Raises:
         ImportError: If lightgbm is not installed.
-        SpecError: If there are multi-valued features, which it does not know, or a setting that it
-            would leave out without a word: one that it does not know, or another name of one that
-            is set here.
+        SpecError: If there are multi-valued features, which it does not know, or a setting that
+            follows from the task or the seed, or that it would leave out without a word: one that
+            it does not know, or another name of one that is set here.
     """
     lightgbm = _lightgbm()
     many = [feature.name for feature in features if feature.kind == "multivalued"]
     if many:
         raise SpecError(f"lightgbm knows no multi-valued features, and {many} are such")
+    if taken := sorted(OWN.keys() & settings.keys()):
+        raise SpecError(f"settings: {taken} follow from the task and the seed of the run")
     heard = _Warnings()
     lightgbm.register_logger(heard)
     rows = lightgbm.Dataset(np.zeros((2, 1)), np.zeros(2))
-    arguments = {**DEFAULTS, "seed": 0, "objective": "regression", **settings, "verbose": 1}
+    arguments = {**DEFAULTS, **OWN, **settings, "verbose": 1}
     del arguments["n_estimators"]  # of the training, not of a booster
     lightgbm.Booster(arguments, rows)
     unknown = [text.partition(UNKNOWN)[2].strip() for text in heard.texts if UNKNOWN in text]
@@ -105,10 +109,10 @@ def fit_trees(
                 categorical_feature=list(range(numeric, x.shape[1])),
                 reference=sets.get("train"),
             )
-        objective: dict[str, Any] = {"objective": task.kind, "metric": METRICS[task.kind]}
+        own: dict[str, Any] = {"objective": task.kind, "metric": METRICS[task.kind], "seed": seed}
         if task.kind == "multiclass":
-            objective["num_class"] = task.num_outputs
-        arguments = {**DEFAULTS, **objective, "seed": seed, "verbose": -1, **settings}
+            own["num_class"] = task.num_outputs
+        arguments = {**DEFAULTS, "verbose": -1, **settings, **own}
         most = arguments.pop("n_estimators")
         begun = time.perf_counter()
         booster = lightgbm.train(

@@ -109,7 +109,7 @@ class StageTuner(keras_tuner.Tuner):
         oracle = PatientOracle(
             keras_tuner.Objective(*hypermodel.objective),
             max_trials=self.max_trials,
-            seed=hypermodel.seed + 1,  # 0 would mean a random one
+            seed=(hypermodel.seed + 1) % 2**32 or 1,  # 0 would mean a random one
             max_consecutive_failed_trials=self.max_trials + 1,  # it would not save the last one
         )
         oracle.verbose = 0

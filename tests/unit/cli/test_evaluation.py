@@ -14,3 +14,9 @@ def test_plots_without_the_extra_are_refused_before_anything_is_scored(tmp_path,
     arguments = argparse.Namespace(json=None, reliability=tmp_path / "plots.html")
     with pytest.raises(UsageError, match=r"pip install 'mptrec-tf\[report\]'"):
         evaluate(arguments)
+
+
+def test_two_outputs_in_one_file_are_refused(tmp_path):
+    file = tmp_path / "both"
+    with pytest.raises(UsageError, match="--json and --reliability are one file"):
+        evaluate(argparse.Namespace(json=file, reliability=file))

@@ -71,8 +71,10 @@ def test_files_and_small_batches_give_what_a_frame_gives(model, rows, tmp_path):
         assert streamed[name] == pytest.approx(expected[name], rel=1e-5)
 
 
-def test_only_the_tasks_whose_columns_the_data_have_are_measured(model, rows):
-    assert list(evaluate(model, rows.drop(columns=["kind", "has_price"]))) == ["click"]
+def test_only_the_tasks_whose_label_columns_the_data_have_are_measured(model, rows):
+    assert list(evaluate(model, rows.drop(columns=["kind", "price"]))) == ["click"]
+    with pytest.raises(DataError, match="no column 'has_price'"):
+        evaluate(model, rows.drop(columns="has_price"))
     with pytest.raises(DataError, match="no column 'click'"):
         evaluate(model, rows[["age", "city"]])
 

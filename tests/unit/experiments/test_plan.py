@@ -4,7 +4,7 @@ import pytest
 import small_experiments
 import small_runs
 
-from mptrec_tf.errors import DataError
+from mptrec_tf.errors import DataError, SpecError
 from mptrec_tf.experiments.plan import plan
 
 SEEDS = {"seeds": [0, 1]}
@@ -148,6 +148,38 @@ def test_a_variant_is_tuned_in_what_it_has(base):
     assert runs["trees", (), 5].tuning_seed is None
     untuned = cells(base, mptrec("a"), new_tasks=["buy"], seeds=[5])
     assert untuned["a", (), 5].digest != runs["a", (), 5].digest
+
+
+def test_what_a_variant_gives_is_not_searched_for(base):
+    rate = {"kind": "float", "min": 0.1, "max": 0.5}
+    runs = cells(
+        base,
+        mptrec("none", settings={"expert_dropout": 0.0}, module_settings={"dropout": 0.0}),
+        mptrec("searched"),
+        tuning={
+            "trials": 2,
+            "stage1": {"expert_dropout": rate, "tower_dropout": rate},
+            "stage2": {"dropout": rate, "learning_rate": rate},
+        },
+        new_tasks=["buy"],
+        seeds=[0],
+    )
+    assert set(runs["none", (), 0].config.tuner.stage1) == {"tower_dropout"}
+    assert set(runs["none", ("buy",), 0].config.tuner.stage2) == {"learning_rate"}
+    assert set(runs["searched", (), 0].config.tuner.stage1) == {"expert_dropout", "tower_dropout"}
+
+
+def test_a_search_that_fits_no_variant_names_the_variant(base):
+    widths = {"kind": "choice", "values": [0, 4]}
+    variant = mptrec("narrow", module_settings={"input_projection": 0})
+    with pytest.raises(SpecError, match=r"narrow.*tuning\.stage2: .*input_projection must be"):
+        cells(
+            base,
+            variant,
+            tuning={"trials": 2, "stage2": {"embedding_dim": widths}},
+            new_tasks=["buy"],
+            seeds=[0],
+        )
 
 
 def test_seeds_come_one_after_another(base):

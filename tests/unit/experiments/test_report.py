@@ -1,6 +1,7 @@
 """The page and the tables from stored results."""
 
 import html.parser
+import itertools
 
 import pytest
 import small_experiments
@@ -11,6 +12,7 @@ from mptrec_tf.experiments import Results
 from mptrec_tf.experiments.report import write_report
 
 VARIANTS = [{"name": "prompt", "model": "mptrec"}, {"name": "<joint>", "model": "mptrec"}]
+ODD = [{"name": name, "model": "mptrec"} for name in ("prompt", r"cost $\foo$")]
 
 
 class Page(html.parser.HTMLParser):
@@ -133,3 +135,45 @@ def test_experiments_without_results_are_named(tmp_path, experiment, stored):
     write_report([experiment, other], stored, markdown=tmp_path / "r.md")
     text = (tmp_path / "r.md").read_text()
     assert text.index("## Tiny") < text.index("## Another one\n\n- No results yet.")
+
+
+def test_names_are_no_formulas_and_facts_are_marked(tmp_path):
+    base = small_experiments.write_base(tmp_path)
+    experiment = small_experiments.experiment(base, variants=ODD)
+    results = Results(tmp_path / "results/tiny.jsonl")
+    for variant in ODD:
+        results.add(line(variant["name"], 0, {"click": 0.8, "like": 0.7}))
+    write_report([experiment], results.path.parent, html=tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert r"cost $\foo$</text>" in text
+    assert "<code>mptrec bench run</code>" in text
+    assert "<b>Not complete.</b>" in text
+    assert "`" not in text.split("<svg")[0].split("</style>")[1]
+
+
+def test_each_task_is_drawn_and_told_where_there_is_no_mean(tmp_path):
+    experiment = small_experiments.experiment(
+        small_experiments.write_base(tmp_path), variants=VARIANTS
+    )
+    results = Results(tmp_path / "results/tiny.jsonl")
+    for seed, variant in itertools.product(range(2), ("prompt", "<joint>")):
+        both = {"click": {"auc": 0.8, "rows": 9}, "like": {"rmse": 1.5, "rows": 9}}
+        results.add(line(variant, seed, {"click": 0.8, "like": 0.7}, test=both))
+    options = {"html": tmp_path / "r.html", "markdown": tmp_path / "r.md"}
+    write_report([experiment], results.path.parent, **options)
+    page = (tmp_path / "r.html").read_text()
+    for task in ("click", "like"):
+        assert f"{task}: every seed, mean, 95 % interval" in page
+    text = (tmp_path / "r.md").read_text()
+    assert "Best AUC of click: prompt, 0.80000." in text
+    assert "Best RMSE of like: prompt, 1.50000." in text
+
+
+def test_trees_have_no_epochs(tmp_path):
+    trees = [{"name": "trees", "model": "lightgbm"}]
+    base = small_experiments.write_base(tmp_path)
+    experiment = small_experiments.experiment(base, variants=trees)
+    results = Results(tmp_path / "results/tiny.jsonl")
+    results.add(line("trees", 0, {"click": 0.8}, model="lightgbm", training={}))
+    write_report([experiment], results.path.parent, markdown=tmp_path / "r.md")
+    assert "Seeds 0; early stopping on validation." in (tmp_path / "r.md").read_text()

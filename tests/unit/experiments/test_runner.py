@@ -110,6 +110,8 @@ def test_lines_made_with_other_settings_are_refused_not_lost(tmp_path, base):
     [
         ({"num_leafs": 3}, [], r"lightgbm has no parameters \['num_leafs'\]"),
         ({"eta": 0.5}, [], r"learning_rate is set=0.05, eta=0.5 will be ignored"),
+        ({"seed": 5, "metric": "l1"}, [], r"\['metric', 'seed'\] follow from the task and the"),
+        ({"application": "poisson"}, [], r"objective is set=regression, application=poisson"),
         ({"random_state": 3}, [], r"seed is set=0, random_state=3 will be ignored"),
         ({}, [{"kind": "multivalued", "name": "genres"}], r"\['genres'\] are such"),
     ],

@@ -1,5 +1,7 @@
 """What tables say of stored results, against figures computed by hand."""
 
+import math
+
 import pytest
 import small_experiments
 from scipy import stats
@@ -134,6 +136,33 @@ def test_verdict():
     assert tables.verdict(one, (), click) == "Best AUC of click: b, 0.82000."
 
 
+def test_figures_of_other_rows_are_not_compared():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO)
+    stored = []
+    for seed in range(3):
+        stored.append(line("a", seed, {"click": 0.8, "like": 0.7}))
+        whole = {"click": {"auc": 0.8, "rows": 100}, "like": {"auc": 0.9, "rows": 250}}
+        stored.append(line("b", seed, {"click": 0.8, "like": 0.9}, test=whole))
+    lines = Lines(experiment, stored)
+    assert lines.other_rows("b", ()) == {"like": (250, 100)}
+    assert not lines.other_rows("a", ())
+    row = cells(tables.together_table(lines))["b"]
+    assert (row["like"], row["like: difference"]) == ("0.90000 ± 0.00000", "-")
+    assert row["click: difference"] == row["mean AUC: difference"] == "-"
+    assert tables.verdict(lines, (), lines.quality("like")) == ""
+
+
+def test_an_undefined_figure_is_none():
+    experiment = small_experiments.experiment("base.yaml", variants=TWO)
+    areas = {("a", 0): math.nan, ("a", 1): 0.8, ("b", 0): 0.7, ("b", 1): 0.7}
+    stored = [line(variant, seed, {"click": area}) for (variant, seed), area in areas.items()]
+    lines = Lines(experiment, stored)
+    row = cells(tables.together_table(lines))["a (reference)"]
+    assert row["click"] == "0.80000"
+    text = "Best AUC of click, over the 1 seed that all have: a, 0.80000."
+    assert tables.verdict(lines, (), lines.quality("click")).startswith(text)
+
+
 def test_the_best_is_of_the_seeds_that_all_have():
     experiment = small_experiments.experiment("base.yaml", variants=TWO)
     areas = {("a", 0): 0.94, ("a", 1): 0.96, ("b", 1): 0.955}
@@ -177,3 +206,8 @@ def test_variants_of_the_same_runs_are_shown_once_also_where_one_has_fewer_seeds
     second = small_experiments.experiment("base.yaml", variants=TWO, reference="b")
     assert Lines(second, stored[:2]).distinct(()) == {"b and 1 more": "b"}
     assert cells(tables.together_table(lines))["a and 1 more (reference)"]["seeds"] == "2"
+
+
+def test_a_bar_in_a_name_begins_no_cell():
+    table = tables.Table(["variant", "n"], [["A|B", "1"]])
+    assert table.markdown().splitlines()[-1] == r"| A\|B | 1 |"

@@ -52,6 +52,12 @@ def make(make_config, data, tmp_path):
     return make
 
 
+def test_the_largest_seed_is_one(make):
+    search, *_ = make(trials=2, seed=2**32 - 1)
+    search.search()
+    assert [result.number for result in search.results()] == [1, 2]
+
+
 def test_every_trial_has_its_score_and_the_best_is_found(make):
     search, hypermodel, lines = make(trials=10)
     search.search()
