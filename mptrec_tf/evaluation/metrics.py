@@ -16,6 +16,7 @@ from mptrec_tf.evaluation.batches import encoded_batches, graph, read_columns
 from mptrec_tf.evaluation.calibration import Reliability, reliability
 from mptrec_tf.evaluation.grouped import grouped_auc
 from mptrec_tf.models import GrowingModel
+from mptrec_tf.models.baselines.funnel import FunnelModel
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.given import given_tasks
 
@@ -228,7 +229,8 @@ def score(
     names = [task.name for task in tasks]
     predict: Callable[[Any], Any] | None = None
     parts = []
-    for inputs, labels, weights in encoded_batches(model.encoder, source, tasks, batch_size):
+    read = [*tasks, *_other_steps(model, source, names)]
+    for inputs, labels, weights in encoded_batches(model.encoder, source, read, batch_size):
         predict = predict or graph(lambda batch: model(batch), inputs)
         outputs = predict(inputs)
         predictions = {name: outputs[name].numpy() for name in names}
@@ -268,14 +270,25 @@ def _outputs(task: Task) -> str:
 
 def _tasks_in(source: Source, tasks: Sequence[Task]) -> tuple[Task, ...]:
     """Those tasks whose label columns the data have."""
-    found, problems = [], []
-    for task in tasks:
-        try:
-            next(read_chunks(source, tasks=[dataclasses.replace(task, mask=None, weight=None)]))
-        except DataError as problem:
-            problems.append(problem)
-        else:
-            found.append(task)
+    problems = {task: _missing(task, source) for task in tasks}
+    found = tuple(task for task, problem in problems.items() if problem is None)
     if not found:
-        raise problems[0]
-    return tuple(found)
+        raise next(filter(None, problems.values()))
+    return found
+
+
+def _other_steps(model: GrowingModel, source: Source, names: Sequence[str]) -> list[Task]:
+    """The other steps of a funnel that the data have: whether they were taken is in the labels."""
+    if not isinstance(model, FunnelModel):
+        return []
+    others = [task for task in model.tasks if task.name not in names]
+    return [task for task in others if _missing(task, source) is None]
+
+
+def _missing(task: Task, source: Source) -> DataError | None:
+    """What says that the data lack a task's label column."""
+    try:
+        next(read_chunks(source, tasks=[dataclasses.replace(task, mask=None, weight=None)]))
+    except DataError as problem:
+        return problem
+    return None
