@@ -10,9 +10,10 @@ from mptrec_tf.data import has_labels, read_chunks
 from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, Task
-from pipelines.components.example_gen import choose_span, find_files, local_copy
+from pipelines.components.example_gen import choose_span, find_files
 from pipelines.components.schema import check_schema_file
 from pipelines.examples import TEST, TRAIN, VALIDATION
+from pipelines.files import local_copy
 
 
 def sources_of(config: Config) -> dict[str, str]:
