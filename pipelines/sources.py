@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from mptrec_tf.config import Config
 from mptrec_tf.data import has_labels, read_chunks
 from mptrec_tf.data.readers import expand_paths
@@ -104,10 +106,13 @@ def labelled(tasks: Sequence[Task], sources: Mapping[str, str]) -> list[str]:
 
 def state_of(pattern: str) -> list[Any]:
     """The files of a pattern, with what changes when their content does."""
-    if "://" in pattern:
-        return [pattern]
     found = []
-    for file in sorted(glob.glob(pattern)):
-        status = os.stat(file)
-        found.append([file, status.st_size, status.st_mtime_ns])
+    if "://" in pattern:
+        for file in sorted(tf.io.gfile.glob(pattern)):
+            remote = tf.io.gfile.stat(file)
+            found.append([file, remote.length, remote.mtime_nsec])
+        return found
+    for file in sorted(glob.glob(pattern)):  # whose times TensorFlow gives in whole seconds
+        local = os.stat(file)
+        found.append([file, local.st_size, local.st_mtime_ns])
     return found
