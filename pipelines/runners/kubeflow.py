@@ -30,7 +30,7 @@ def compile_pipeline(
 
     Args:
         config: The configuration, with `pipeline.kubeflow` and `pipeline.push_to`.
-        output: File that ends in `.json` or `.yaml`.
+        output: File on this machine that ends in `.json` or `.yaml`.
         sources: Path or pattern of the raw rows by split, as the workers see them.
         schema: Text of a curated schema, for stage 1. Defaults to `None`: learned from the rows.
         task: The new task. Defaults to `None`: stage 1.
@@ -62,6 +62,8 @@ def compile_pipeline(
             f"pipeline.push_to: {settings.push_to} is remote; a version is published by renaming a "
             "directory, so give one that is mounted in the containers, such as /gcs/BUCKET/models"
         )
+    if "://" in os.fspath(output):
+        raise PipelineError(f"{output}: expected a path on this machine")
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise PipelineError(f"{path}: should end in .json or .yaml")
     if task is None:

@@ -247,6 +247,8 @@ def test_a_remote_push_to_is_refused(tmp_path):
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"pipeline\.txt: should end in \.json or \.yaml"):
         compiled(tmp_path / "pipeline.txt", "pretrain")
+    with pytest.raises(PipelineError, match=r"gs://b/p\.json: expected a path on this machine"):
+        compile_pipeline(config_of(), "gs://b/p.json", sources=SOURCES)
 
 
 def create(stage, config):
