@@ -221,7 +221,7 @@ def test_a_remote_push_to_is_refused_before_any_work(stage, tmp_path, capfd):
 )
 def test_compile_writes_a_pipeline(arguments, components, tmp_path, capfd):
     config, file = tmp_path / "config.yaml", tmp_path / "new" / "pipeline.json"
-    kubeflow = "kubeflow: {image: example/mptrec, root: gs://b/root}, push_to: /gcs/b/serving"
+    kubeflow = "kubeflow: {image: example/mptrec, root: gs://b/root}, push_to: /mnt/serving"
     config.write_text(
         CONFIG.replace("{name: tiny}", f"{{name: tiny, {kubeflow}}}").replace(
             "data: {", "data: {test: test.csv, "
