@@ -72,7 +72,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """Adds `--output`, a directory to write to."""
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         required=True,
         metavar="DIR",
         help="directory that everything is written to; made if it is not there",
@@ -122,6 +122,13 @@ def sources_of(config: Config, args: argparse.Namespace) -> Sources:
     if args.train is not None:
         return Sources(args.train, args.validation, None)
     return config.data.sources()
+
+
+def local_path(text: str) -> pathlib.Path:
+    """A path to write to, which `pathlib` would make of a URI, too."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text}: expected a path on this machine")
+    return pathlib.Path(text)
 
 
 def existing_file(text: str) -> pathlib.Path:

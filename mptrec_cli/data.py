@@ -47,7 +47,8 @@ example:
   mptrec data prepare ali-ccp --source downloads/ali-ccp --output data/ali-ccp
   mptrec data prepare byte-rec --source downloads/track2 --output data/byte-rec
   mptrec data prepare ali-ccp --source /nfs/raw --output /nfs/ali-ccp \\
-      --beam='--runner=FlinkRunner --flink_master=host:8081 --environment_type=LOOPBACK'"""
+      --beam='--runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL
+              --environment_config=localhost:50000'"""
 
 GENERATE = """\
 Writes synthetic files in the raw format of a data set, at any size, for trials and measurements.

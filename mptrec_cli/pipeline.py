@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mptrec_cli.arguments import add_command, add_config, add_output, add_seed, existing_file
+from mptrec_cli.arguments import (
+    add_command,
+    add_config,
+    add_output,
+    add_seed,
+    existing_file,
+    local_path,
+)
 from mptrec_cli.output import UsageError, note, print_table, require_writable
 from mptrec_cli.startup import start_tensorflow
 
@@ -392,10 +399,10 @@ def _directory(text: str) -> pathlib.Path:
 def _picture(text: str) -> pathlib.Path:
     if not text.endswith(PICTURES):
         raise argparse.ArgumentTypeError(f"{text}: should end in one of {', '.join(PICTURES)}")
-    return pathlib.Path(text)
+    return local_path(text)
 
 
 def _definition(text: str) -> pathlib.Path:
     if not text.endswith((".json", ".yaml")):
         raise argparse.ArgumentTypeError(f"{text}: should end in .json or .yaml")
-    return pathlib.Path(text)
+    return local_path(text)

@@ -70,7 +70,7 @@ def run_pretrain(
         progress: Whether to show the progress on stderr. Defaults to `True`.
 
     Raises:
-        PipelineError: If `pipeline.push_to` is remote.
+        PipelineError: If the output or `pipeline.push_to` is remote.
         MPTRecError: If a component fails; the message names it and the cause.
     """
     place = _Place(config, output, pretrain.NAME)
@@ -129,8 +129,8 @@ def run_prompt_tune(
         progress: Whether to show the progress on stderr. Defaults to `True`.
 
     Raises:
-        PipelineError: If there is no base model yet, its parts do not belong together, or
-            `pipeline.push_to` is remote.
+        PipelineError: If there is no base model yet, its parts do not belong together, or the
+            output or `pipeline.push_to` is remote.
         SpecError: If there is no such task, or the base was made from another spec.
         MPTRecError: If a component fails; the message names it and the cause.
     """
@@ -203,6 +203,11 @@ class _Place:
     """The output directory of a configuration."""
 
     def __init__(self, config: Config, output: str | os.PathLike[str], stage: str) -> None:
+        if "://" in os.fspath(output):
+            raise PipelineError(
+                f"{output}: the output of a run is a directory of this machine; for artifacts in "
+                "remote storage, compile the pipeline for Kubeflow or Vertex"
+            )
         self.directory = os.path.abspath(output)
         self.root = os.path.join(self.directory, "artifacts")
         self.push_to = push_directory(config.pipeline, self.directory)

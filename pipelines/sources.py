@@ -5,14 +5,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from mptrec_tf.config import Config
 from mptrec_tf.data import has_labels, read_chunks
 from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, Task
-from pipelines.components.example_gen import choose_span, find_files, local_copy
+from pipelines.components.example_gen import choose_span, find_files
 from pipelines.components.schema import check_schema_file
 from pipelines.examples import TEST, TRAIN, VALIDATION
+from pipelines.files import local_copy
 
 
 def sources_of(config: Config) -> dict[str, str]:
@@ -130,10 +133,13 @@ def labelled(tasks: Sequence[Task], sources: Mapping[str, str]) -> list[str]:
 
 def state_of(pattern: str) -> list[Any]:
     """The files of a pattern, with what changes when their content does."""
-    if "://" in pattern:
-        return [pattern]
     found = []
-    for file in sorted(glob.glob(pattern)):
-        status = os.stat(file)
-        found.append([file, status.st_size, status.st_mtime_ns])
+    if "://" in pattern:
+        for file in sorted(tf.io.gfile.glob(pattern)):
+            remote = tf.io.gfile.stat(file)
+            found.append([file, remote.length, remote.mtime_nsec])
+        return found
+    for file in sorted(glob.glob(pattern)):  # whose times TensorFlow gives in whole seconds
+        local = os.stat(file)
+        found.append([file, local.st_size, local.st_mtime_ns])
     return found

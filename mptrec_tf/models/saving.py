@@ -19,10 +19,10 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: The model.
-        path: A name that ends in `.keras`.
+        path: A name that ends in `.keras`, on this machine.
 
     Raises:
-        ModelError: If it does not.
+        ModelError: If it does not, or is a URI.
 
     Example:
 
@@ -30,7 +30,7 @@ def save_model(model: GrowingModel, path: str | os.PathLike[str]) -> None:
     save_model(model, "runs/census/stage1.keras")
     ```
     """
-    path = pathlib.Path(path)
+    path = _local(path)
     if path.suffix != ".keras":
         raise ModelError(f"{path}: the name of a model file ends in .keras")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
     wrong with a file.
 
     Args:
-        path: A `.keras` file of a model of this library.
+        path: A `.keras` file of a model of this library, on this machine.
         kind: What the model must be, such as `MMoE`; `GrowingModel` allows all. Defaults to
             `MPTRec`.
 
@@ -61,7 +61,7 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
         The model, compiled if it was saved so, with the same weights, tasks and trainable parts.
 
     Raises:
-        ModelError: If the file is missing, broken, or holds something else.
+        ModelError: If the file is missing, broken, or holds something else, or the path is a URI.
 
     Example:
 
@@ -70,7 +70,7 @@ def load_model(path: str | os.PathLike[str], kind: type[GrowingModel] = MPTRec) 
     baseline = load_model("runs/mmoe/stage1.keras", MMoE)
     ```
     """
-    path = pathlib.Path(path)
+    path = _local(path)
     _config_of(path, kind)
     try:
         return keras.models.load_model(path, safe_mode=True)
@@ -82,14 +82,24 @@ def saved_tasks(path: str | os.PathLike[str]) -> list[str]:
     """Names of the tasks of a model file, whose weights are not read.
 
     Args:
-        path: A `.keras` file of any model of this library.
+        path: A `.keras` file of any model of this library, on this machine.
 
     Raises:
-        ModelError: If the file is missing, broken, or holds something else.
+        ModelError: If the file is missing, broken, or holds something else, or the path is a URI.
     """
-    config = _config_of(pathlib.Path(path), GrowingModel)["config"]
+    config = _config_of(_local(path), GrowingModel)["config"]
     tasks = [*config["tasks"], *(entry["task"] for entry in config["added"])]
     return [task["name"] for task in tasks]
+
+
+def _local(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path, unless it is a URI, which `pathlib` would take for a directory of this machine."""
+    if "://" in os.fspath(path):
+        raise ModelError(
+            f"{path}: expected a path on this machine; tf.io.gfile.copy copies a file from or to a "
+            "remote file system"
+        )
+    return pathlib.Path(path)
 
 
 def _config_of(path: pathlib.Path, kind: type[GrowingModel]) -> dict[str, Any]:

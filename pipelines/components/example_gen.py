@@ -5,14 +5,12 @@ Each file goes through one worker as a stream, so memory does not depend on the 
 several files are read in parallel.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +39,7 @@ from mptrec_tf.pipeline_config import SplitConfig
 from mptrec_tf.spec import CategoricalFeature, DataSpec
 from mptrec_tf.spec.parsing import dump, parse
 from pipelines.examples import TEST, TRAIN, VALIDATION, open_writer, raw_examples
+from pipelines.files import local_copy
 
 ROWS, BAD_ROWS = "rows:", "bad_rows:"
 """Custom properties of the examples, each followed by a split's name."""
@@ -398,22 +397,6 @@ def find_files(pattern: str) -> list[str]:
     if not found:
         raise DataError(f"{pattern}: no such file")
     return found
-
-
-@contextlib.contextmanager
-def local_copy(file: str) -> Iterator[str]:
-    """A file on this machine: itself, or a copy of a remote one for as long as it is read.
-
-    Args:
-        file: A path, or a URI such as `gs://bucket/rows.csv`.
-    """
-    if "://" not in file:
-        yield file
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        copy = os.path.join(directory, os.path.basename(file))
-        tf.io.gfile.copy(file, copy)
-        yield copy
 
 
 def _summary(directory: str, split: str, number: int) -> str:

@@ -1,6 +1,7 @@
 """What the Trainer runs: the library's own training and export, for both stages."""
 
 import atexit
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -41,6 +42,7 @@ from mptrec_tf.training.stages import (
 from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
 from pipelines.components.preprocessing import read_encoder
 from pipelines.examples import COMPRESSION, parse_encoded, read_records
+from pipelines.files import local_copy, written_locally
 from pipelines.layout import MODEL_FILE, TRAINING_FILE
 
 
@@ -118,7 +120,7 @@ class Prepared(NamedTuple):
         run: What is trained.
         data: The rows.
         base: The model that gets a task, with `base_file`; `None` in stage 1.
-        base_file: Its file.
+        base_file: Its file, on this machine.
     """
 
     run: StageRun
@@ -211,7 +213,7 @@ def write_model(trained: Trained, settings: Any, directory: str, name: str) -> N
     Args:
         trained: The trained model.
         settings: The stage's section of the configuration, as it was used.
-        directory: Where to.
+        directory: Where to; it may be remote.
         name: Name that the model is served under.
     """
     best = trained.epochs[trained.best_epoch]
@@ -221,7 +223,8 @@ def write_model(trained: Trained, settings: Any, directory: str, name: str) -> N
         if key.startswith("val_") and not math.isnan(value)
     }
     write_version(trained.model, directory, name=name, metrics=metrics)
-    save_model(trained.model, os.path.join(directory, MODEL_FILE))
+    with written_locally(os.path.join(directory, MODEL_FILE)) as file:
+        save_model(trained.model, file)
     training = {
         "settings": dump(settings),
         "best_epoch": trained.best_epoch,
@@ -231,12 +234,14 @@ def write_model(trained: Trained, settings: Any, directory: str, name: str) -> N
             int(np.prod(weight.shape)) for weight in trained.model.trainable_weights
         ),
     }
-    with tf.io.gfile.GFile(os.path.join(directory, TRAINING_FILE), "w") as file:
-        file.write(json.dumps(training, indent=1))
+    with tf.io.gfile.GFile(os.path.join(directory, TRAINING_FILE), "w") as opened:
+        opened.write(json.dumps(training, indent=1))
 
 
 def base_model_file(serving_model: str | None) -> str:
-    """The Keras model beside a SavedModel.
+    """The Keras model beside a SavedModel, on this machine.
+
+    Of a remote one, a copy that goes with the process: every trial of a search reads it.
 
     Args:
         serving_model: Directory of the SavedModel, as the Trainer is given it.
@@ -249,7 +254,9 @@ def base_model_file(serving_model: str | None) -> str:
     file = os.path.join(serving_model, MODEL_FILE)
     if not tf.io.gfile.exists(file):
         raise PipelineError(f"{serving_model} has no {MODEL_FILE}: not a model of these pipelines")
-    return file
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    return kept.enter_context(local_copy(file))
 
 
 def check_graph(model: MPTRec, encoder: FeatureEncoder, graph: str) -> None:

@@ -32,7 +32,7 @@ def compile_pipeline(
 
     Args:
         config: The configuration, with `pipeline.kubeflow` and `pipeline.push_to`.
-        output: File that ends in `.json` or `.yaml`.
+        output: File on this machine that ends in `.json` or `.yaml`.
         sources: Path or pattern of the raw rows by split, as the workers see them.
         schema: Text of a curated schema, for stage 1. Defaults to `None`: learned from the rows.
         task: The new task. Defaults to `None`: stage 1.
@@ -47,7 +47,8 @@ def compile_pipeline(
 
     Raises:
         PipelineError: If the configuration lacks what Kubeflow needs, or a new task its base; or
-            demands a comparison with an earlier version, which is not known there.
+            demands a comparison with an earlier version, which is not known there; or
+            `pipeline.push_to` is remote storage, also as mounted under `/gcs`.
 
     Example:
 
@@ -61,11 +62,16 @@ def compile_pipeline(
         raise PipelineError("pipeline.kubeflow: image and root are needed to compile")
     if settings.push_to is None:
         raise PipelineError("pipeline.push_to: needed to compile: no directory of this machine")
-    if "://" in settings.push_to:
+    push_to = pathlib.PurePosixPath(settings.push_to)
+    if "://" in settings.push_to or push_to.is_relative_to("/gcs"):
         raise PipelineError(
-            f"pipeline.push_to: {settings.push_to} is remote; a version is published by renaming a "
-            "directory, so give one that is mounted in the containers, such as /gcs/BUCKET/models"
+            f"pipeline.push_to: {settings.push_to} is in remote storage; a version is published by "
+            "renaming a directory, which that cannot do at once (under /gcs by default not at "
+            "all), so give one of a file system that is mounted in the containers, such as NFS or "
+            "Filestore"
         )
+    if "://" in os.fspath(output):
+        raise PipelineError(f"{output}: expected a path on this machine")
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise PipelineError(f"{path}: should end in .json or .yaml")
     if task is None:

@@ -26,7 +26,7 @@ from pipelines.examples import LEAST, raw_examples
 from pipelines.metadata import connection
 from pipelines.nodes import beam_arguments
 from pipelines.runners.local import run
-from pipelines.sources import check_sources, labelled, sources_of
+from pipelines.sources import check_sources, labelled, sources_of, state_of
 
 SPLITS = ("train", "validation", "test")
 FEATURES = [
@@ -832,6 +832,25 @@ def test_tasks_of_which_a_source_has_no_label_are_not_labelled(tmp_path):
     for split, text in rows.items():
         pathlib.Path(sources[split]).write_text(text)
     assert labelled(tasks, sources) == ["click"]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_state_of_a_pattern_changes_with_its_files(scheme, tmp_path):
+    def state_after(name, text, seconds):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (seconds, seconds))
+        return state_of(f"{scheme}{tmp_path}/train-*.csv")
+
+    first = state_after("train-0.csv", "click\n1\n", 1000)
+    assert state_after("test-0.csv", "click\n", 2000) == first
+    states = [
+        first,
+        state_after("train-0.csv", "click\n1\n0\n", 1000),
+        state_after("train-0.csv", "click\n0\n1\n", 3000),
+        state_after("train-1.csv", "click\n1\n", 1000),
+    ]
+    assert len({str(state) for state in states}) == len(states)
+    assert [file.rpartition("/")[2] for file, *_ in states[-1]] == ["train-0.csv", "train-1.csv"]
 
 
 def test_labels_are_found_beside_lists(tmp_path):

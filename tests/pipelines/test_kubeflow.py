@@ -290,14 +290,18 @@ def test_a_missing_key_is_named(key, tmp_path, capfd):
     assert not (tmp_path / "pipeline.json").exists()
 
 
-def test_a_remote_push_to_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"pipeline\.push_to: gs://b/serving is remote"):
-        compiled(tmp_path / "pipeline.json", "pretrain", config_of(push_to="gs://b/serving"))
+@pytest.mark.parametrize("push_to", ["gs://b/serving", "/gcs/b/serving", "/gcs"])
+def test_a_push_to_that_directories_cannot_be_renamed_in_is_refused(push_to, tmp_path):
+    refused = rf"^pipeline\.push_to: {push_to} is in remote storage; .* such as NFS or Filestore$"
+    with pytest.raises(PipelineError, match=refused):
+        compiled(tmp_path / "pipeline.json", "pretrain", config_of(push_to=push_to))
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"pipeline\.txt: should end in \.json or \.yaml"):
         compiled(tmp_path / "pipeline.txt", "pretrain")
+    with pytest.raises(PipelineError, match=r"gs://b/p\.json: expected a path on this machine"):
+        compile_pipeline(config_of(), "gs://b/p.json", sources=SOURCES)
 
 
 def create(stage, config):

@@ -136,7 +136,7 @@ def test_tfx_is_not_packed_for_workers_that_there_are_none_of(tmp_path, monkeypa
 
 
 def test_workers_elsewhere_are_given_what_is_configured():
-    flink = ("--runner=FlinkRunner", "--flink_master=host:8081", "--setup_file=./setup.py")
+    flink = ("--runner=FlinkRunner", "--flink_master=host:8081", "--sdk_container_image=IMAGE")
     assert beam_arguments(flink) == list(flink)
 
 

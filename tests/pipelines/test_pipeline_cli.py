@@ -9,8 +9,9 @@ import small_runs
 import tiny_pipelines as tiny
 
 import mptrec_cli
+from mptrec_tf.errors import PipelineError
 from pipelines.runners.local import run
-from pipelines.runs import Outcome, run_pretrain
+from pipelines.runs import Outcome, run_pretrain, run_prompt_tune
 
 CONFIG = """\
 data: {train: train.csv, validation: validation.csv}
@@ -221,7 +222,7 @@ def test_a_remote_push_to_is_refused_before_any_work(stage, tmp_path, capfd):
 )
 def test_compile_writes_a_pipeline(arguments, components, tmp_path, capfd):
     config, file = tmp_path / "config.yaml", tmp_path / "new" / "pipeline.json"
-    kubeflow = "kubeflow: {image: example/mptrec, root: gs://b/root}, push_to: /gcs/b/serving"
+    kubeflow = "kubeflow: {image: example/mptrec, root: gs://b/root}, push_to: /mnt/serving"
     config.write_text(
         CONFIG.replace("{name: tiny}", f"{{name: tiny, {kubeflow}}}").replace(
             "data: {", "data: {test: test.csv, "
@@ -235,6 +236,18 @@ def test_compile_writes_a_pipeline(arguments, components, tmp_path, capfd):
     assert components <= set(spec["root"]["dag"]["tasks"])
     if "--base-model" in arguments:
         assert '"gs://b/model"' in file.read_text()
+
+
+def test_a_remote_output_is_refused_and_not_taken_for_a_directory_here(tmp_path, monkeypatch):
+    small_runs.write_rows(tmp_path)
+    config, here = small_runs.config(tmp_path), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(PipelineError, match=r"^gs://bucket/out: the output of a run is a dir"):
+        run_pretrain(config, "gs://bucket/out")
+    with pytest.raises(PipelineError, match=r"^gs://bucket/out: the output of a run is a dir"):
+        run_prompt_tune(config, "buy", "gs://bucket/out")
+    assert list(here.iterdir()) == []
 
 
 def test_without_tfx_it_is_told_how_to_get_it(tmp_path, capfd, monkeypatch):

@@ -1,20 +1,29 @@
-"""What a training depends on; its state: where it is kept, and that none stays."""
+"""What a training depends on; where its state is kept, and that none stays; remote models."""
 
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
+import pandas as pd
 import pytest
 import small_runs
+import tensorflow as tf
 
-from pipelines.components.trainer import StageRun, remove_state
+from mptrec_tf import FeatureEncoder, load_model
+from pipelines.base import Base, check_base
+from pipelines.components.trainer import StageRun, base_model_file, remove_state, run_fn
+from pipelines.components.tuner import tuner_fn
+from pipelines.examples import LABEL, WEIGHT, encoded_examples, open_writer
 
 REMOTE = """\
-from pipelines.components.trainer import StageRun
+import sys
+from pipelines.components.trainer import StageRun, base_model_file
 state = StageRun(None, None, 0, "gs://bucket/state").state_of("train", ["identity"])
 state.mkdir()
-print(state)
+base = base_model_file(sys.argv[1])
+print(open(base).read(), base, state)
 """
 
 
@@ -45,15 +54,91 @@ def test_a_removal_that_was_cut_off_is_finished_by_the_next(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_state_beside_a_remote_root_goes_with_the_process():
+def test_what_is_kept_beside_a_remote_root_goes_with_the_process(tmp_path):
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra/model.keras").write_text("model")
     path = os.pathsep.join(filter(None, sys.path))
     made = subprocess.run(
-        [sys.executable, "-c", REMOTE],
+        [sys.executable, "-c", REMOTE, f"file://{tmp_path}"],
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    state = pathlib.Path(made.stdout.split()[-1])
+    content, *kept = made.stdout.split()[-3:]
+    base, state = map(pathlib.Path, kept)
+    assert content == "model"
+    assert tmp_path not in base.parents
     assert state.name.startswith("train-")
+    assert not base.parent.exists()
     assert not state.parent.exists()
+
+
+BUCKET = "ram://bucket"
+"""A file system of TensorFlow that, like those of clouds, knows no paths of this machine."""
+
+
+def run_remotely(function, config, task, model=None, base=None):
+    """Calls what Trainer or Tuner call, with everything but the configuration in the bucket."""
+    arguments = types.SimpleNamespace(
+        custom_config=StageRun(config, task, 0, f"{BUCKET}/state").to_dict(),
+        transform_graph_path=f"{BUCKET}/graph",
+        train_files=[f"{BUCKET}/Split-train/*"],
+        eval_files=[f"{BUCKET}/Split-validation/*"],
+        serving_model_dir=model,
+        base_model=base,
+        hyperparameters=None,
+    )
+    return function(arguments)
+
+
+def write_encoded(rows, config):
+    """Fills the bucket with what Transform would write."""
+    frames = {part: pd.read_csv(rows / f"synthetic-{part}.csv") for part in small_runs.ROWS}
+    encoder = FeatureEncoder(config.features).adapt(frames["train"])
+    tf.io.gfile.makedirs(f"{BUCKET}/graph/transform_fn/assets")
+    with tf.io.gfile.GFile(f"{BUCKET}/graph/transform_fn/assets/encoder.json", "w") as file:
+        file.write(encoder.to_json())
+    for part in ("train", "validation"):
+        encoded = encoder.encode(frames[part]).items()
+        columns = {n: v if v.dtype == "float32" else v.astype("int64") for n, v in encoded}
+        for task in config.tasks:
+            columns[LABEL + task.name] = frames[part][task.label].to_numpy("float32")
+            columns[WEIGHT + task.name] = columns[LABEL + task.name] * 0 + 1
+        with open_writer(f"{BUCKET}/Split-{part}", 0) as writer:
+            for example in encoded_examples(columns):
+                writer.write(example)
+
+
+def test_a_model_in_remote_storage_gets_a_task(tmp_path, monkeypatch):
+    rows, here = tmp_path / "rows", tmp_path / "here"
+    rows.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)  # "ram://bucket" could become the directory "ram:/bucket" in it
+    small_runs.write_rows(rows)
+    training = small_runs.TRAINING | {"epochs": 1}
+    rate = {"learning_rate": {"kind": "float", "min": 1e-3, "max": 1e-1}}
+    config = small_runs.config(
+        rows,
+        stage1=small_runs.PLAIN["stage1"] | {"training": training},
+        stage2=small_runs.PLAIN["stage2"] | {"training": training},
+        tuner={"trials": 1, "stage2": rate},
+        pipeline={"tune": True},
+    )
+    write_encoded(rows, config)
+    one, two = (f"{BUCKET}/{number}/Format-Serving" for number in (1, 2))
+
+    run_remotely(run_fn, config, None, model=one)
+    base = load_model(base_model_file(one))
+    sources = {part: str(rows / f"synthetic-{part}.csv") for part in small_runs.ROWS}
+    checked = check_base(config, "buy", Base(f"{BUCKET}/1", f"{BUCKET}/graph", "", ""), sources)
+    assert checked == ["click", "like"]
+    found = run_remotely(tuner_fn, config, "buy", base=one)
+    found.tuner.search()
+    assert [trial.error for trial in found.tuner.results()] == [None]
+
+    run_remotely(run_fn, config, "buy", model=two, base=one)
+    model = load_model(base_model_file(two))
+    assert [task.name for task in model.tasks] == ["click", "like", "buy"]
+    assert model.fingerprint(frozen_only=True) == base.fingerprint()
+    assert list(here.iterdir()) == []

@@ -149,6 +149,14 @@ def test_version_is_that_of_the_library(capsys):
         (["pipeline", "status", "--output", "absent"], "absent: no such directory"),
         (["pipeline", "lineage", "--output", ".", "--picture", "a.jpg"], "a.jpg"),
         (
+            [*RUN, "pretrain", "--output", "gs://bucket/out"],
+            "gs://bucket/out: expected a path on this machine",
+        ),
+        (
+            [*COMPILE, "pretrain", "--output", "gs://bucket/p.json"],
+            "gs://bucket/p.json: expected a path on this machine",
+        ),
+        (
             ["pipeline", "lineage", "--output", ".", "--version", "1", "--artifact", "2"],
             "--version",
         ),

@@ -20,6 +20,7 @@ from mptrec_tf import (
     load_model,
 )
 from mptrec_tf.models import save_model
+from mptrec_tf.models.saving import saved_tasks
 
 SMALL = {"tower_units": (4,), "input_projection": 3}
 
@@ -305,6 +306,18 @@ def test_code_in_a_file_is_not_executed(folder, tmp_path):
 def test_a_name_that_no_model_file_has_is_refused(models, tmp_path, name):
     with pytest.raises(ModelError, match=rf"{name}: the name of a model file ends in \.keras"):
         save_model(models["stage1"], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_uri_is_refused_and_not_taken_for_a_directory_of_this_machine(
+    models, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    uri = "gs://bucket/model.keras"
+    for use in (lambda: save_model(models["stage1"], uri), lambda: load_model(uri),
+                lambda: saved_tasks(uri)):  # fmt: skip
+        with pytest.raises(ModelError, match=r"^gs://bucket/model\.keras: expected a path on this"):
+            use()
     assert list(tmp_path.iterdir()) == []
 
 
