@@ -335,8 +335,7 @@ def _open(args: argparse.Namespace) -> tuple[Store, str | None]:
 
 def _start_tfx() -> None:
     start_tensorflow()
-    for name in ("absl", "tensorflow"):  # they warn of what no user could change
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFX warns of what no user could change
 
 
 @contextlib.contextmanager

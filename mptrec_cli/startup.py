@@ -1,6 +1,7 @@
 """How TensorFlow is started: late, and without its chatter."""
 
 import contextlib
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 def start_tensorflow() -> None:
     """Imports TensorFlow, silent unless the user has chosen its log level."""
+    # It warns of what no user could change, such as the graphs of many models in one process.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if LOG_LEVEL in os.environ:
         return
     os.environ[LOG_LEVEL] = "3"
