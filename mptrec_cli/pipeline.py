@@ -24,7 +24,7 @@ from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
     from mptrec_tf.pipeline_config import PipelineConfig
-    from pipelines.metadata import Execution, Run, Store
+    from pipelines.metadata import Artifact, Execution, Run, Store
     from pipelines.runs import Outcome
 
 STAGES = ("pretrain", "prompt_tune")
@@ -221,19 +221,17 @@ def lineage(args: argparse.Namespace) -> None:
         require_writable(args.picture.parent)
     store, push_to = _open(args)
     from mptrec_tf.errors import PipelineError
-    from pipelines.base import base_of
     from pipelines.reporting.lineage import to_json, to_text, trace
 
-    if args.artifact is not None:
-        root = store.artifact(args.artifact)
-    elif args.version is not None:
-        root = store.pushed_version(args.version, push_to).artifact
-    else:
+    pushed = None
+    if args.version is not None:
+        pushed = store.pushed_version(args.version, push_to)
+    elif args.artifact is None:
         models = store.pushed_models(push_to)
         if not models:
             raise PipelineError(f"{store.place}: no version has been pushed yet; give --artifact")
-        root = models[-1].artifact
-    traced = trace(store, root)
+        pushed = models[-1]
+    traced = trace(store, store.artifact(args.artifact) if pushed is None else pushed.artifact)
     if args.picture is not None:
         from pipelines.reporting.lineage_plot import plot
 
@@ -243,10 +241,20 @@ def lineage(args: argparse.Namespace) -> None:
         print(json.dumps(to_json(traced), indent=2, ensure_ascii=False))
     else:
         print(to_text(traced), end="")
-        if args.artifact is None:
-            print("\nas the base of a new task, for mptrec pipeline compile:")
-            for part, uri in base_of(store, root)._asdict().items():
-                print(f"  {_option(part)} {uri}")
+        if pushed is not None:
+            _print_base(store, pushed.model)
+
+
+def _print_base(store: Store, model: Artifact) -> None:
+    """Prints what `compile` is given to build on a model, if it was made by these pipelines."""
+    from mptrec_tf.errors import PipelineError
+    from pipelines.base import base_of
+
+    with contextlib.suppress(PipelineError):
+        base = base_of(store, model)
+        print("\nas the base of a new task, for mptrec pipeline compile:")
+        for part, uri in base._asdict().items():
+            print(f"  {_option(part)} {uri}")
 
 
 def compile_(args: argparse.Namespace) -> None:

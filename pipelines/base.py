@@ -43,12 +43,14 @@ def base_of(store: Store, model: Artifact) -> Base:
     trainer = store.producers(model)[0]
     graph, schema = _input(trainer, "transform_graph"), _input(trainer, "schema")
     transform = store.producers(graph)[0]
-    (statistics,) = [
+    statistics = [
         execution.outputs["statistics"][0]
         for execution in store.consumers(_input(transform, "examples"))
         if execution.component == "StatisticsGen" and execution.outputs.get("statistics")
-    ][-1:]
-    return Base(model.uri, graph.uri, schema.uri, statistics.uri)
+    ]
+    if not statistics:
+        raise PipelineError(f"{model.uri}: no statistics of its rows: not made by these pipelines")
+    return Base(model.uri, graph.uri, schema.uri, statistics[-1].uri)
 
 
 def check_base(config: Config, task: str, base: Base, sources: Mapping[str, str]) -> list[str]:

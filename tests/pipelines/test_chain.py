@@ -5,6 +5,7 @@ import base64
 import itertools
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -204,6 +205,9 @@ def test_lineage_of_a_version_tells_all_that_made_it(outcomes, config, output, c
         (model,) = outcome.result.executions["Trainer"].outputs["model"]
         assert f"Model {model.id} (version {outcome.version})" in text
     assert "sex.auc=" in text and "'pattern': 'train.parquet'" in text
+    base = re.findall(r"^  --base-(\S+) (.*)$", text, re.MULTILINE)
+    assert [part for part, _ in base] == ["model", "transform-graph", "schema", "statistics"]
+    assert all(pathlib.Path(uri).is_dir() for _, uri in base)
     assert "<svg" in (tmp_path / "lineage.svg").read_text()
 
 
