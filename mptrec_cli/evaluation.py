@@ -112,8 +112,6 @@ def evaluate(args: argparse.Namespace) -> None:
     columns = read_columns(source, wanted) if wanted else {}
     groups = columns[args.group] if args.group else None
     scored = score(model, source, tasks)
-    if args.reliability is not None and all(s.task.kind != "binary" for s in scored.values()):
-        raise UsageError(f"--reliability is of binary tasks, and {', '.join(scored)} are none")
     results = {name: part.metrics(groups) for name, part in scored.items()}
     print_metrics(results)
     sliced = {
@@ -122,11 +120,11 @@ def evaluate(args: argparse.Namespace) -> None:
     for name, parts in sliced.items():
         print(f"\n{name}")
         print_metrics(parts, "slice")
-    if args.reliability is not None:
-        write_text(args.reliability, _reliability_page(scored))
     if args.json is not None:
         written = {"model": args.model, "input": source, "tasks": results}
         write_json(args.json, {**written, **({"slices": sliced} if slices else {})})
+    if args.reliability is not None:
+        write_text(args.reliability, _reliability_page(scored))
 
 
 def _sliced(
@@ -150,5 +148,7 @@ def _reliability_page(scored: Mapping[str, Any]) -> str:
         for name, part in scored.items()
         if part.task.kind == "binary"
     ]
+    if not figures:
+        raise UsageError(f"--reliability is of binary tasks, and {', '.join(scored)} are none")
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reliability</title>'
     return "\n".join([head, *figures, "</html>", ""])

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 TUNE = """\
 Searches for better settings of a stage by Bayesian optimization. What may be tried is the section
-`tuner` of the configuration; trial 1 is the configuration as it is, where
-the space contains its values. A trial is trained as `train`
-or `add-task` would, and is judged by what early stopping watches on the validation rows; test rows
-are not read.
+`tuner` of the configuration; trial 1 is the configuration as it is, where the space contains its
+values. A trial is trained as `train` or `add-task` would, and is judged by what early stopping
+watches on the validation rows; test rows are not read.
 
 Written to DIR, where NAME is stage1, or the task of stage 2:
   NAME-best.yaml    the configuration with the best settings, for train or add-task

@@ -15,13 +15,10 @@ def local_copy(file: str) -> Iterator[str]:
     Args:
         file: A path, or a URI such as `gs://bucket/rows.csv`.
     """
-    if "://" not in file:
-        yield file
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        copy = os.path.join(directory, os.path.basename(file))
-        tf.io.gfile.copy(file, copy)
-        yield copy
+    with _local_name(file) as local:
+        if local != file:
+            tf.io.gfile.copy(file, local)
+        yield local
 
 
 @contextlib.contextmanager
@@ -33,11 +30,18 @@ def written_locally(file: str) -> Iterator[str]:
     Args:
         file: A path, or a URI such as `gs://bucket/model.keras`.
     """
+    with _local_name(file) as local:
+        yield local
+        if local != file:
+            tf.io.gfile.makedirs(os.path.dirname(file))
+            tf.io.gfile.copy(local, file, overwrite=True)
+
+
+@contextlib.contextmanager
+def _local_name(file: str) -> Iterator[str]:
+    """A file's own path, or one for a remote file in a directory that is removed at the end."""
     if "://" not in file:
         yield file
         return
     with tempfile.TemporaryDirectory() as directory:
-        copy = os.path.join(directory, os.path.basename(file))
-        yield copy
-        tf.io.gfile.makedirs(os.path.dirname(file))
-        tf.io.gfile.copy(copy, file, overwrite=True)
+        yield os.path.join(directory, os.path.basename(file))

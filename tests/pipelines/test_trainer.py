@@ -117,12 +117,11 @@ def test_a_model_in_remote_storage_gets_a_task(tmp_path, monkeypatch):
     monkeypatch.chdir(here)  # "ram://bucket" could become the directory "ram:/bucket" in it
     small_runs.write_rows(rows)
     training = small_runs.TRAINING | {"epochs": 1}
-    rate = {"learning_rate": {"kind": "float", "min": 1e-3, "max": 1e-1}}
     config = small_runs.config(
         rows,
         stage1=small_runs.PLAIN["stage1"] | {"training": training},
         stage2=small_runs.PLAIN["stage2"] | {"training": training},
-        tuner={"trials": 1, "stage2": rate},
+        tuner={"trials": 1, "stage2": RATE},
         pipeline={"tune": True},
     )
     write_encoded(rows, config)
