@@ -25,7 +25,8 @@ PARTS = {
 }
 RATIOS = {
     "stage1_vs_torch": "Stage 1: our throughput over PyTorch's on tensors in memory",
-    "stage1_vs_row_loader": "Stage 1: the same over PyTorch's with a dict for each row",
+    "stage1_vs_row_loader": "Stage 1: the same over PyTorch's with a `DataLoader` over rows, each "
+    "a dict of its columns",
     "stage2_vs_torch": "Stage 2 on cached representations: the same over PyTorch's, which runs the "
     "backbone at every step",
     "stage2_epoch_over_stage1_epoch": "Our stage 2 epoch over our stage 1 epoch, same rows",
@@ -106,7 +107,10 @@ def speed_section(speed: dict[str, Any]) -> list[str]:
         "PyTorch gets the same encoded arrays and the same weights, and is measured only after its "
         "loss and every gradient agree with ours. It begins by trying its forms and takes the "
         f"fastest: here `{torch['form']}` in stage 1 and `{chosen['torch, stage 2']['form']}` in "
-        "stage 2 (compiled or not, threads, batched or looped experts, implementation of Adam).",
+        "stage 2 (compiled or not, threads, batched or looped experts, implementation of Adam). In "
+        "short trials on tensors in memory these gave, in examples a second:",
+        "",
+        *forms_table(torch["rates"], chosen["torch, stage 2"]["rates"]),
         "",
         "![Throughput](performance_throughput.svg)",
         "",
@@ -130,6 +134,15 @@ def speed_section(speed: dict[str, Any]) -> list[str]:
         )
     lines += ["", held_by(limits["contenders"])]
     return [*lines, *vocabulary_table(speed["vocabulary"])]
+
+
+def forms_table(*stages: dict[str, float]) -> list[str]:
+    """The forms of PyTorch that were tried, and what each gave in each stage."""
+    lines = ["| form | stage 1 | stage 2 |", "| --- | --- | --- |"]
+    for form in dict.fromkeys(form for rates in stages for form in rates):
+        cells = [f"{rates[form]:,.0f}" if form in rates else "" for rates in stages]
+        lines.append(f"| `{form}` | {' | '.join(cells)} |")
+    return lines
 
 
 def vocabulary_table(vocabulary: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,29 +94,44 @@ class Data:
             batch: Rows in a batch.
             loaders: Processes that read.
         """
+        rows = RowByRow(self)
         loader = torch.utils.data.DataLoader(
-            RowByRow(self), batch_size=batch, shuffle=True, num_workers=loaders
+            rows, batch_size=batch, shuffle=True, num_workers=loaders
         )
-        for rows in loader:
-            yield rows["numeric"], rows["categorical"], rows["labels"].T
+        for columns, labels in loader:
+            numeric, categorical = (
+                torch.stack([columns[name] for name in names], dim=1)
+                for names in (rows.numeric, rows.categorical)
+            )
+            yield numeric, categorical, labels.T
 
 
 class RowByRow(torch.utils.data.Dataset):
-    """One dict a row."""
+    """For each row a dict with an entry a column, as the data set of torch-rechub gives it.
+
+    The columns are NumPy arrays, which give single values several times as fast as tensors do.
+
+    Args:
+        data: The rows.
+    """
 
     def __init__(self, data: Data) -> None:
-        self._data = data
+        numeric, categorical = data.numeric.numpy().T, data.categorical.numpy().T
+        self.numeric = [f"numeric_{index}" for index in range(len(numeric))]
+        self.categorical = [f"categorical_{index}" for index in range(len(categorical))]
+        self._labels = data.labels.numpy()
+        self._columns = {
+            name: np.ascontiguousarray(column)
+            for name, column in zip(
+                [*self.numeric, *self.categorical], [*numeric, *categorical], strict=True
+            )
+        }
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._labels)
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        data = self._data
-        return {
-            "numeric": data.numeric[row],
-            "categorical": data.categorical[row],
-            "labels": data.labels[row],
-        }
+    def __getitem__(self, row: int) -> tuple[dict[str, Any], np.ndarray]:
+        return {name: column[row] for name, column in self._columns.items()}, self._labels[row]
 
 
 class Training:

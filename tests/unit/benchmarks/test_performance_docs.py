@@ -62,3 +62,8 @@ def test_without_results_nothing_is_written(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"holds none of .*results\.json"):
         run(monkeypatch, tmp_path, tmp_path / "docs")
     assert not (tmp_path / "docs").exists()
+
+
+def test_a_form_tried_in_one_stage_leaves_the_other_cell_empty():
+    lines = performance_docs.forms_table({"eager": 30446, "compiled": 50951}, {"eager": 71823})
+    assert lines[2:] == ["| `eager` | 30,446 | 71,823 |", "| `compiled` | 50,951 |  |"]
