@@ -585,7 +585,7 @@ def _lookup_table(
     vocabulary: list[str], missing_values: Sequence[str]
 ) -> tf.lookup.StaticHashTable:
     missing = sorted({"", *missing_values})  # none of them is ever in a vocabulary
-    others = {t: i for t, i in _other_spellings(vocabulary).items() if t not in missing}
+    others = {t: i for t, i in other_spellings(vocabulary).items() if t not in missing}
     keys = tf.constant([*missing, *others, *vocabulary], tf.string)
     known = range(FIRST_ID, FIRST_ID + len(vocabulary))
     ids = [*[MISSING_ID] * len(missing), *others.values(), *known]
@@ -594,7 +594,7 @@ def _lookup_table(
     )
 
 
-def _other_spellings(vocabulary: list[str]) -> dict[str, int]:
+def other_spellings(vocabulary: list[str]) -> dict[str, int]:
     """Ids of further texts, where a vocabulary holds truth values: their other spellings."""
     for spelling in TRUTH_VALUES:
         if vocabulary and len(vocabulary) <= 2 and set(vocabulary) <= set(spelling):

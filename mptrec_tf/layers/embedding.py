@@ -8,6 +8,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+MOST_ROWS = 2**31 - 1
+"""Of a table, whose rows are looked up by int32."""
+
 
 class _Group(NamedTuple):
     """The columns of one width, which share a table.
@@ -76,6 +79,10 @@ class FeatureEmbedding(keras.layers.Layer):
 
     Output shape: float (B, `output_dim`): single-valued columns first, each kind in its order.
 
+    Raises:
+        ValueError: If a setting has another length or value than these, or a table more rows than
+            int32 counts.
+
     Example:
 
     >>> layer = FeatureEmbedding(sizes=[10, 20], dims=[4, 4])
@@ -141,6 +148,11 @@ class FeatureEmbedding(keras.layers.Layer):
         members = [i for i, width in enumerate(all_dims) if width == dim]
         members.sort(key=lambda i: self.applied_divisors[i] is not None)
         starts = np.cumsum([0] + [self._rows[i] for i in members]).tolist()
+        if starts[-1] > MOST_ROWS:
+            raise ValueError(
+                f"columns of one width share a table, which has at most {MOST_ROWS:,} rows; give "
+                f"some another width, or a divisor. Received: {starts[-1]:,} rows of width {dim}"
+            )
         lengths = [1] * len(self.sizes) + self.multivalued_lengths
         firsts = np.cumsum([0] + lengths).tolist()
         positions: list[int] = []

@@ -16,8 +16,8 @@ class SplitOptimizer(keras.optimizers.Optimizer):
 
     A variable is an embedding table if the regular expression `tables` is found in its path, such
     as `"backbone/embedding/table_8"`. Learning rate, clipping, weight decay and averaging are those
-    of the two optimizers, each over its own variables. Where no table is trained, as in stage 2,
-    only `rest` is at work.
+    of the two optimizers, each over its own variables. Where no table is trained, as in stage 2
+    by a module without embeddings of its own, only `rest` is at work.
 
     The attribute `learning_rate` is that of `rest`, so that callbacks find one; the other one is
     `embeddings.learning_rate`. `keras.callbacks.SwapEMAWeights` finds no averages here: those of

@@ -11,6 +11,9 @@ from mptrec_tf.spec.parsing import STRICT, raises_spec_errors
 Name = Annotated[str, Field(min_length=1)]
 Strings = Annotated[tuple[str, ...], Field(strict=False)]
 
+MOST_BUCKETS = 2**31 - 2
+"""So that every id is an int32."""
+
 
 @raises_spec_errors
 @dataclass(frozen=True, config=STRICT)
@@ -55,7 +58,8 @@ class CategoricalFeature:
     Args:
         name: Column name.
         vocabulary: The known categories, in the order of their ids. Defaults to `None`.
-        hash_buckets: Number of buckets that categories are hashed into. Defaults to `None`.
+        hash_buckets: Number of buckets that categories are hashed into, fewer than 2^31 - 1.
+            Defaults to `None`.
         min_count: With a learned vocabulary, how often a category must occur in the training data
             to get an id of its own. Defaults to 1.
         max_size: With a learned vocabulary, how many categories (the most frequent ones) get an id
@@ -76,7 +80,7 @@ class CategoricalFeature:
 
     name: Name
     vocabulary: Strings | None = None
-    hash_buckets: Annotated[int, Field(ge=1)] | None = None
+    hash_buckets: Annotated[int, Field(ge=1, le=MOST_BUCKETS)] | None = None
     min_count: Annotated[int, Field(ge=1)] = 1
     max_size: Annotated[int, Field(ge=1)] | None = None
     missing_values: Strings = ()

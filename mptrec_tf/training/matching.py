@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mptrec_tf.data.encoding import FIRST_ID
+from mptrec_tf.data.encoding import FIRST_ID, other_spellings
 from mptrec_tf.models import MPTRec
 from mptrec_tf.spec import CategoricalFeature, Feature, NumericFeature
 
@@ -36,11 +36,13 @@ class Match(NamedTuple):
         rows: Rows of the new table that have a counterpart; none for a numeric feature.
         old_rows: Their counterparts.
         text: What is taken, for people.
+        ones: Rows of the new table that become ones.
     """
 
     rows: Sequence[int]
     old_rows: Sequence[int]
     text: str
+    ones: Sequence[int] = ()
 
 
 def columns_of(model: MPTRec) -> dict[str, Column]:
@@ -96,7 +98,7 @@ def match_categorical(
     settings = {
         "embedding_dim": (column.table.shape[1], old_column.table.shape[1]),
         "hash_buckets": (feature.hash_buckets, old.hash_buckets),
-        "quotient_remainder": (column.divisor, old_column.divisor),
+        "quotient_remainder": (column.divisor, old_column.divisor or column.divisor),
     }
     for key, (value, old_value) in settings.items():
         if value != old_value:
@@ -106,13 +108,21 @@ def match_categorical(
         rows = range(len(column.table))
         return Match(rows, rows, f"{feature.hash_buckets:,} buckets{changes}")
     old_ids = {text: FIRST_ID + i for i, text in enumerate(old_column.vocabulary)}
+    ones: Sequence[int] = ()
     if column.divisor is not None:
         if column.vocabulary[: len(old_ids)] != old_column.vocabulary:
             return "compressed, and the earlier categories no longer have the same ids"
+        if old_column.divisor is None:
+            if len(old_column.table) > column.divisor:
+                return f"quotient_remainder {column.divisor}, was None"
+            ones = [
+                column.divisor
+            ]  # the quotient row of the earlier ids: each row is its remainder
         old_rows: Sequence[int] = range(len(old_column.table))
         rows_of_old: Sequence[int] = old_rows  # quotient rows come last, and further ones after
         common = len(old_ids)
     else:
+        old_ids |= other_spellings(old_column.vocabulary)
         found = [(i, t) for i, t in enumerate(column.vocabulary, FIRST_ID) if t in old_ids]
         rows_of_old = [*range(FIRST_ID), *(i for i, _ in found)]
         old_rows = [*range(FIRST_ID), *(old_ids[text] for _, text in found)]
@@ -120,9 +130,9 @@ def match_categorical(
     text = _count(common, "category", "categories")
     if new := len(column.vocabulary) - common:
         text += f"; {new:,} new"
-    if gone := len(old_ids) - common:
+    if gone := len(old_column.vocabulary) - common:
         text += f"; {gone:,} of the earlier model gone"
-    return Match(rows_of_old, old_rows, text + changes)
+    return Match(rows_of_old, old_rows, text + changes, ones)
 
 
 def changed_settings(new: Any, old: Any, keys: Sequence[str]) -> str:

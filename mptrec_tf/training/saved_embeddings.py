@@ -64,8 +64,8 @@ def embeddings_from_saved_model(
         layer: Part of the place of the embedding layer, such as `"user_model"`, where there are
             several. Defaults to `None`.
         vocabulary: The text or whole number of each row, as `get_vocabulary()` of the lookup layer
-            gives it. Defaults to `None`: that of the only lookup layer beside the embedding layer.
-            A checkpoint holds none.
+            gives it, if its `oov_token` is the usual one. Defaults to `None`: that of the only
+            lookup layer beside the embedding layer. A checkpoint holds none.
 
     Returns:
         The table with its vocabulary.
@@ -243,9 +243,15 @@ def _table_content(
             if indices != (WHOLE_LINE, LINE_NUMBER):
                 return None
             asset = meta_graph.asset_file_def[inputs[1].asset.asset_file_def_index]
-            lines = (path / "assets" / asset.filename).read_text(encoding="utf-8").splitlines()
+            lines = _lines(path / "assets" / asset.filename)
             return {text: i for i, text in enumerate(lines, operation.attr["offset"].i)}
     return None
+
+
+def _lines(file: pathlib.Path) -> list[str]:
+    """The lines of a file as TensorFlow reads them, for which nothing but a line feed ends one."""
+    text = file.read_bytes().decode("utf-8").replace("\r", "")
+    return text.removesuffix("\n").split("\n")
 
 
 def _children(node: Any) -> dict[str, int]:

@@ -193,6 +193,7 @@ def _take_features(
         if name in columns:
             table = columns[name].table.copy()
             table[match.rows] = old_columns[name].table[match.old_rows]
+            table[list(match.ones)] = 1.0
             tables[columns[name].number] = table
     if model.backbone.embedding is not None:
         model.backbone.embedding.assign_column_tables(tables)

@@ -250,6 +250,7 @@ def test_it_can_be_part_of_a_functional_model():
         {**MIXED, "poolings": ["mean", "sum", "last"]},
         {**MIXED, "divisors": [2, 2]},
         {"sizes": [3], "dims": [2], "divisors": [1]},
+        {"sizes": [2**31 - 10, 5000], "dims": [1, 1]},
     ],
 )
 def test_settings_that_do_not_fit_are_refused(arguments):

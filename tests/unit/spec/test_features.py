@@ -46,6 +46,7 @@ def test_defaults_are_the_documented_ones():
         (NumericFeature, {"missing": float("nan")}, "missing", "nan"),
         (NumericFeature, {"bin": 8}, "bin", "no such key"),
         (CategoricalFeature, {"hash_buckets": 0}, "hash_buckets", "0"),
+        (CategoricalFeature, {"hash_buckets": 2**31 - 1}, "hash_buckets", "2147483647"),
         (CategoricalFeature, {"min_count": 0}, "min_count", "0"),
         (CategoricalFeature, {"max_size": -1}, "max_size", "-1"),
         (CategoricalFeature, {"embedding_dim": 0}, "embedding_dim", "0"),

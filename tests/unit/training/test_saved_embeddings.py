@@ -30,8 +30,8 @@ def tower(name, lookup, rows, dim=4):
 
 
 strings = keras.layers.StringLookup
-with open(f"{folder}/vocabulary.txt", "w") as file:
-    file.write("u1\\nu2\\n")
+with open(f"{folder}/vocabulary.txt", "wb") as file:
+    file.write("u\u2028\x0c1\\nu2\\n".encode())
 adapted = strings(mask_token=None)
 adapted.adapt(tf.constant(["u2", "u1", "u2"]))
 user = tower("user", strings(vocabulary=["u1", "u2", "u3"], mask_token=None), 4)
@@ -39,10 +39,11 @@ for model in (
     user,
     tower("adapted", adapted, 3),
     tower("masked", strings(vocabulary=["u1", "u2"], mask_token=""), 4),
-    tower("file", strings(vocabulary=f"{folder}/vocabulary.txt", mask_token=None), 3),
+    tower("file", lines := strings(vocabulary=f"{folder}/vocabulary.txt", mask_token=None), 3),
     tower("numbers", keras.layers.IntegerLookup(vocabulary=[10, 20]), 3),
 ):
     model.save(f"{folder}/saved-{model.name}", save_format="tf")
+assert lines(tf.constant(["u\u2028\x0c1", "u2"])).numpy().tolist() == [1, 2]
 
 
 class BruteForce(keras.Model):
@@ -124,7 +125,7 @@ def embeddings(model, column):
         ("saved-user", "user", {"u1": 1, "u2": 2, "u3": 3}, 0),
         ("saved-adapted", "adapted", {"u2": 1, "u1": 2}, 0),
         ("saved-masked", "masked", {"u1": 2, "u2": 3}, 1),
-        ("saved-file", "file", {"u1": 1, "u2": 2}, 0),
+        ("saved-file", "file", {"u\u2028\x0c1": 1, "u2": 2}, 0),
         ("saved-numbers", "numbers", {"10": 1, "20": 2}, 0),
         ("index", "user", {"u1": 1, "u2": 2, "u3": 3}, 0),
     ],

@@ -220,6 +220,31 @@ def test_a_compressed_vocabulary_grows_where_its_ids_stay():
     assert warm_start(model, earlier).left == {"feature 'city'": reason}
 
 
+def test_a_vocabulary_that_grows_beyond_its_divisor_keeps_what_was_learned():
+    def divided(*vocabulary, seed=0):
+        feature = CategoricalFeature("city", vocabulary=vocabulary, quotient_remainder=4)
+        return model_of(ROWS, [feature], seed=seed)
+
+    earlier, model = divided("Oslo", "Rome"), divided("Oslo", "Rome", "Lima", seed=1)
+    assert (
+        earlier.backbone.embedding.applied_divisors[0],
+        model.backbone.embedding.applied_divisors[0],
+    ) == (None, 4)
+    assert warm_start(model, earlier).taken["feature 'city'"] == "2 categories; 1 new"
+    ids = {"categorical": np.arange(4, dtype=np.int32)[:, None]}
+    np.testing.assert_array_equal(model.represent(ids).x, earlier.represent(ids).x)
+
+
+def test_truth_values_are_the_same_however_they_are_spelled():
+    def of(*spellings, seed=0):
+        feature = CategoricalFeature("member")
+        return model_of({**ROWS, "member": [*spellings, *spellings]}, [feature], seed=seed)
+
+    earlier, model = of(True, False, True), of("false", "true", "false", seed=1)
+    assert warm_start(model, earlier).taken["feature 'member'"] == "2 categories"
+    assert_same_predictions(model, earlier, {"member": ["true", "false", ""]})
+
+
 def test_settings_that_change_what_a_feature_or_task_reads_are_named():
     earlier = model_of(ROWS, [FEATURES[2], FEATURES[4]], [CLICK])
     tags = MultiValuedFeature("tags", max_length=3, embedding_dim=2, pooling="sum")
