@@ -106,7 +106,7 @@ wheel: $(READY)  ## Build a wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:  ## Remove the environment and what runs wrote
-	rm -rf $(VENV) $(TORCH_VENV) runs build dist
+	rm -rf $(VENV) $(TORCH_VENV) .venv-peers runs build dist
 
 # uv installs in half a minute what takes pip five; where it cannot reach the index, pip does it.
 $(READY): requirements/locked.txt requirements/uv.txt setup.py

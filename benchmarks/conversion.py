@@ -22,7 +22,8 @@ import tempfile
 import time
 from typing import Any
 
-from mptrec_cli.output import write_json, write_text
+from mptrec_cli.output import write_json
+from mptrec_tf.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = ("ali-ccp", "byte-rec")

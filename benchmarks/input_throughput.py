@@ -31,9 +31,10 @@ import pyarrow.csv
 import pyarrow.parquet
 import tensorflow as tf
 
-from mptrec_cli.output import write_json, write_text
+from mptrec_cli.output import write_json
 from mptrec_tf.data import FeatureEncoder, census_income, encode_labels, make_dataset
 from mptrec_tf.data.readers import read_chunks
+from mptrec_tf.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FORMATS = {

@@ -20,8 +20,9 @@ from typing import Any
 
 import pyarrow.parquet
 
-from mptrec_cli.output import print_table, write_json, write_text
+from mptrec_cli.output import print_table, write_json
 from mptrec_tf.config import Config
+from mptrec_tf.files import write_text
 from mptrec_tf.pipeline_config import PipelineConfig
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump, to_yaml

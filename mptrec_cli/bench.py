@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mptrec_cli.arguments import add_command, add_output, existing_file, positive
-from mptrec_cli.output import UsageError, note, require_writable
+from mptrec_cli.output import UsageError, note, require_file, require_writable
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def report(args: argparse.Namespace) -> None:
     if not targets:
         raise UsageError("give --html, --markdown or both")
     for path in targets:
-        require_writable(path.parent)
+        require_file(path)
     start_tensorflow()
     with _installed():
         from mptrec_tf.experiments.report import write_report

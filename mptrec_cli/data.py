@@ -6,7 +6,14 @@ import shlex
 from typing import Any
 
 from mptrec_cli.arguments import add_command, add_output, not_negative, seed
-from mptrec_cli.output import UsageError, note, print_table, require_not_read, require_writable
+from mptrec_cli.output import (
+    UsageError,
+    note,
+    print_table,
+    require_file,
+    require_not_read,
+    require_writable,
+)
 from mptrec_cli.startup import start_tensorflow
 
 FORMATS = (".parquet", ".tfrecord", ".tfrecord.gz")
@@ -258,7 +265,7 @@ def generate(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Converts files and prints how many rows were written."""
-    require_writable(args.destination.parent)
+    require_file(args.destination)
     start_tensorflow()
     require_not_read(args.destination, args.source)
     from mptrec_tf import data

@@ -11,10 +11,9 @@ from mptrec_cli.arguments import add_command, add_config, add_model
 from mptrec_cli.output import (
     UsageError,
     print_metrics,
+    require_file,
     require_not_read,
-    require_writable,
     write_json,
-    write_text,
 )
 from mptrec_cli.startup import start_tensorflow
 
@@ -86,7 +85,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Prints the metrics, and writes them where asked."""
     for path in (args.json, args.reliability):
         if path is not None:
-            require_writable(path.parent)
+            require_file(path)
     if args.reliability is not None and importlib.util.find_spec("matplotlib") is None:
         raise UsageError("--reliability needs matplotlib: pip install 'mptrec-tf[report]'")
     if args.json is not None and args.json == args.reliability:
@@ -124,6 +123,8 @@ def evaluate(args: argparse.Namespace) -> None:
         written = {"model": args.model, "input": source, "tasks": results}
         write_json(args.json, {**written, **({"slices": sliced} if slices else {})})
     if args.reliability is not None:
+        from mptrec_tf.files import write_text
+
         write_text(args.reliability, _reliability_page(scored))
 
 

@@ -35,6 +35,17 @@ def require_writable(directory: pathlib.Path) -> None:
         raise UsageError(f"{directory}: cannot be written to: {error.strerror}") from error
 
 
+def require_file(path: pathlib.Path) -> None:
+    """Like `require_writable`, for a file that is to be written.
+
+    Raises:
+        UsageError: If it is a directory, or its directory cannot be made or written to.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory; name a file")
+    require_writable(path.parent)
+
+
 def require_not_read(output: pathlib.Path, *sources: Path | Sequence[Path]) -> None:
     """Refuses to write in the place of a file that is read.
 
@@ -54,16 +65,11 @@ def require_not_read(output: pathlib.Path, *sources: Path | Sequence[Path]) -> N
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a file of results, NaN as null; it appears under its name when it is complete."""
+    """Writes a file of results, NaN and infinity as null; it is complete at every moment."""
+    from mptrec_tf.files import write_text
+
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file; it appears under its name when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def note(text: str, quiet: bool) -> None:
@@ -107,6 +113,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and math.isnan(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, pathlib.Path) else value

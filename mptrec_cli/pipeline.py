@@ -19,7 +19,7 @@ from mptrec_cli.arguments import (
     existing_file,
     local_path,
 )
-from mptrec_cli.output import UsageError, note, print_table, require_writable
+from mptrec_cli.output import UsageError, note, print_table, require_file, require_writable
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def status(args: argparse.Namespace) -> None:
 def lineage(args: argparse.Namespace) -> None:
     """Prints what a version was made from, and draws it where asked."""
     if args.picture is not None:
-        require_writable(args.picture.parent)
+        require_file(args.picture)
     store, push_to = _open(args)
     from mptrec_tf.errors import PipelineError
     from pipelines.reporting.lineage import to_json, to_text, trace
@@ -268,7 +268,7 @@ def compile_(args: argparse.Namespace) -> None:
         )
     if args.pin_base and not given:
         raise UsageError("--pin-base is for --stage prompt_tune")
-    require_writable(args.output.parent)
+    require_file(args.output)
     _start_tfx()
     with _needing_tfx():
         from pipelines.base import Base

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mptrec_cli.arguments import add_command, add_model
-from mptrec_cli.output import print_table, require_not_read, require_writable
+from mptrec_cli.output import print_table, require_file, require_not_read
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add_commands(commands: Any) -> None:
 
 def predict(args: argparse.Namespace) -> None:
     """Writes the predictions and prints how many rows there are."""
-    require_writable(args.output.parent)
+    require_file(args.output)
     start_tensorflow()
     require_not_read(args.output, args.input)
     from mptrec_cli.models import predict_chunks

@@ -15,7 +15,7 @@ from mptrec_cli.arguments import (
     existing_file,
     sources_of,
 )
-from mptrec_cli.output import UsageError, note, print_table, write_json, write_text
+from mptrec_cli.output import UsageError, note, print_table, write_json
 from mptrec_cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def tune(args: argparse.Namespace) -> None:
     except ImportError as error:
         raise UsageError(str(error)) from error
     from mptrec_tf.config import Config
+    from mptrec_tf.files import write_text
     from mptrec_tf.spec.parsing import dump, to_yaml
 
     config = Config.from_yaml(args.config)

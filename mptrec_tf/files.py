@@ -39,15 +39,15 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_text(text: str, path: str | os.PathLike[str]) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text as UTF-8; the file is complete at every moment."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(value: Any, path: str | os.PathLike[str], indent: int | None = None) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = None) -> None:
     """Writes plain data; the file is complete at every moment."""
-    write_text(json.dumps(value, indent=indent), path)
+    write_text(path, json.dumps(value, indent=indent))
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
 
     ```python
     with only_one("runs/census"):
-        write_json(results, "runs/census/results.json")
+        write_json("runs/census/results.json", results)
     ```
     """
     directory = pathlib.Path(directory)
@@ -75,6 +75,31 @@ def only_one(directory: str | os.PathLike[str]) -> Iterator[None]:
         if os.name == "posix":
             _lock(file, directory)
         yield
+
+
+@contextlib.contextmanager
+def taking_turns(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits until no other process works in a directory; a process that is killed lets it go.
+
+    On Windows nothing keeps two processes apart.
+
+    Args:
+        directory: The directory.
+
+    Raises:
+        OSError: If it is not there, or cannot be locked.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl  # which Windows lacks
+
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock(file: IO[str], directory: pathlib.Path) -> None:

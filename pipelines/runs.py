@@ -196,7 +196,7 @@ class _Record:
 
     def write(self, version: int, directory: str) -> None:
         record = {**self.values, "key": self.key, "version": version, "directory": directory}
-        write_json(record, self.file, indent=1)
+        write_json(self.file, record, indent=1)
 
 
 class _Place:

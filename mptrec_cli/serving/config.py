@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from mptrec_cli.arguments import add_command, existing_file
-from mptrec_cli.output import print_table, require_writable
+from mptrec_cli.output import print_table, require_file
 from mptrec_cli.serving.promotion import add_label_arguments, asked_servers, print_models
 from mptrec_cli.startup import start_tensorflow
 
@@ -148,7 +148,7 @@ def add_commands(commands: Any) -> None:
 
 def add_model(args: argparse.Namespace) -> None:
     """Adds a model and prints the file."""
-    require_writable(args.file.parent)
+    require_file(args.file)
     start_tensorflow()
     from mptrec_tf.serving.config.files import edit_models
 
@@ -194,7 +194,7 @@ def retire(args: argparse.Namespace) -> None:
 
 def batching(args: argparse.Namespace) -> None:
     """Writes the batching parameters and prints the file's name."""
-    require_writable(args.file.parent)
+    require_file(args.file)
     start_tensorflow()
     from mptrec_tf.serving.config.files import write_text
     from mptrec_tf.serving.config.texts import Batching
@@ -212,7 +212,7 @@ def batching(args: argparse.Namespace) -> None:
 
 def monitoring(args: argparse.Namespace) -> None:
     """Writes the monitoring file and prints its name."""
-    require_writable(args.file.parent)
+    require_file(args.file)
     start_tensorflow()
     from mptrec_tf.serving.config.files import write_text
     from mptrec_tf.serving.config.texts import Monitoring

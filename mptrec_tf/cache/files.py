@@ -91,7 +91,7 @@ def _claim(directory: pathlib.Path, identity: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     stored = identity_in(directory)
     if not stored and not any(directory.glob("*.npy")):
-        write_json(identity, directory / IDENTITY)
+        write_json(directory / IDENTITY, identity)
         return
     differences = {
         "backbone": "by another backbone",

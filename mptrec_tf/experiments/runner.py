@@ -198,7 +198,7 @@ class Runner:
             "rows": {part: data.number(part) for part in ("train", "validation", "test")},
             "versions": versions(),
         }
-        write_json(result, directory / RESULT_FILE)
+        write_json(directory / RESULT_FILE, result)
         for finished in (TRAINING, CACHE):
             shutil.rmtree(directory / finished, ignore_errors=True)
         return result

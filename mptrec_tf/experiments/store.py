@@ -1,13 +1,12 @@
 """Results on disk: a line for each finished cell of an experiment, complete at every moment."""
 
-import fcntl
 import json
 import os
 import pathlib
 from typing import Any
 
 from mptrec_tf.errors import ModelError
-from mptrec_tf.files import write_text
+from mptrec_tf.files import taking_turns, write_text
 
 Line = dict[str, Any]
 
@@ -63,7 +62,9 @@ class Results:
         if not self.path.is_file():
             return []
         lines = []
-        for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+        # Not at other ends of lines, such as U+2028, which a name may have.
+        texts = self.path.read_text(encoding="utf-8").split("\n")
+        for number, text in enumerate(texts[: None if texts[-1] else -1], 1):
             try:
                 line = json.loads(text)
             except ValueError as error:
@@ -77,17 +78,13 @@ class Results:
     def add(self, line: Line) -> None:
         """Adds a line that is not there yet; processes that add in one directory take turns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
+        with taking_turns(self.path.parent):
             lines = self.lines()
             if key_of(line) in map(key_of, lines):
                 return
             lines.append(line)
             texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) for line in lines)
-            write_text("".join(f"{text}\n" for text in texts), self.path)
-        finally:
-            os.close(directory)
+            write_text(self.path, "".join(f"{text}\n" for text in texts))
 
 
 def key_of(line: Line) -> tuple[str, tuple[str, ...], int, str]:

@@ -70,5 +70,5 @@ def tuned_values(
         )
         tuner = StageTuner(hypermodel, directory / "search", report=report)
         tuner.search()
-        write_json(tuner.best().values, file)
+        write_json(file, tuner.best().values)
     return json.loads(file.read_text())

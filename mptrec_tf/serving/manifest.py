@@ -92,7 +92,7 @@ class Manifest:
             frozen_fingerprint=model.fingerprint(frozen_only=True) if stage == 2 else None,
             metrics=dict(metrics),
             warmup_requests=warmup_requests,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             libraries={**versions, "python": platform.python_version()},
         )
 

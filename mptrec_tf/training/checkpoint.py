@@ -228,7 +228,7 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
             "last": last.name,
             "generators": [np.array(state).tolist() for state in _generators(self.model)],
         }
-        write_json(state, self.directory / STATE, indent=1)
+        write_json(self.directory / STATE, state, indent=1)
         kept = {last.name, _weights_name(self.best_epoch)}
         for file in self.directory.glob("epoch-*.weights.h5"):
             if file.name not in kept:

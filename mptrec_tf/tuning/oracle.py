@@ -28,7 +28,7 @@ class PatientOracle(keras_tuner.oracles.BayesianOptimizationOracle):
         return proposed
 
     def save(self) -> None:
-        write_json(self.get_state(), self._get_oracle_fname())
+        write_json(self._get_oracle_fname(), self.get_state())
 
     def reload(self) -> None:
         super().reload()
@@ -38,4 +38,4 @@ class PatientOracle(keras_tuner.oracles.BayesianOptimizationOracle):
 
     def _save_trial(self, trial: keras_tuner.engine.trial.Trial) -> None:
         file = pathlib.Path(self._get_trial_dir(trial.trial_id), "trial.json")
-        write_json(trial.get_state(), file)
+        write_json(file, trial.get_state())

@@ -115,7 +115,7 @@ class StageTuner(keras_tuner.Tuner):
         oracle.verbose = 0
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(oracle, hypermodel, directory=path.parent, project_name=path.name)
-        write_json(identity, path / IDENTITY)
+        write_json(path / IDENTITY, identity)
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Runs the trials that are left; see `keras_tuner.Tuner.search`."""
@@ -202,7 +202,7 @@ class StageTuner(keras_tuner.Tuner):
 
     def save(self) -> None:
         self.oracle.save()
-        write_json(self.get_state(), self._get_tuner_fname())
+        write_json(self._get_tuner_fname(), self.get_state())
 
     def _require_success(self) -> None:
         results = self.results()

@@ -295,8 +295,9 @@ def _metrics(evaluation: Artifact) -> dict[str, Any]:
 
 
 def _read(uri: str) -> str | None:
-    if "://" not in uri:
-        return open(uri).read() if os.path.isfile(uri) else None
     from tfx.dsl.io import fileio
 
-    return str(fileio.open(uri).read()) if fileio.exists(uri) else None
+    if not fileio.exists(uri) or fileio.isdir(uri):
+        return None
+    with fileio.open(uri) as file:
+        return str(file.read())

@@ -50,7 +50,7 @@ def bars(values: Sequence[Bar], label: str, limit: float | None = None) -> str:
         axes.text(bar.value + longest * 0.015, level, bar.note, va="center", fontsize=8)
     if limit is not None:
         axes.axvline(limit, color=BAD, linestyle="--", linewidth=1)
-    axes.set_yticks(levels, [_plain(bar.name) for bar in values])
+    axes.set_yticks(levels, [bar.name for bar in values])
     axes.set_ylim(-0.6, len(values) - 0.4)
     axes.set_xlim(0, longest * 1.2)
     axes.grid(axis="y", visible=False)
@@ -80,7 +80,7 @@ def dots(title: str, rows: Sequence[MetricRow], color: str) -> str:
                 row.baseline, level, "D", color=INK, markerfacecolor="none", markersize=7,
                 label="model before",
             )  # fmt: skip
-    axes.set_yticks(range(len(rows) - 1, -1, -1), [_plain(shorten(row.slice)) for row in rows])
+    axes.set_yticks(range(len(rows) - 1, -1, -1), [shorten(row.slice) for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
@@ -89,11 +89,6 @@ def dots(title: str, rows: Sequence[MetricRow], color: str) -> str:
     if len(labels) > 1:
         axes.figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=2)
     return to_svg(axes.figure)
-
-
-def _plain(text: str) -> str:
-    """A text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")
 
 
 STATE_COLORS = {"complete": COLORS[0], "cached": GREY}

@@ -19,6 +19,7 @@ from pipelines import runs
 from pipelines.metadata import Store, connection
 from pipelines.reporting.metrics import Z, auc_interval, metrics_of, proportion_interval
 from pipelines.reporting.report import write_report
+from pipelines.reporting.report_plots import Bar, bars
 
 ROWS = {"train": 600, "validation": 200, "test": 400}
 HOSTILE = "<script>alert(1)</script>"
@@ -255,3 +256,8 @@ def test_the_interval_of_a_share_is_that_of_scipy(hits, rows):
     expected = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
     assert proportion_interval(hits / rows, rows) == pytest.approx(tuple(expected), abs=1e-12)
     assert proportion_interval(0.5, 0) is None
+
+
+def test_dollar_signs_in_names_are_drawn_as_they_are():
+    svg = bars([Bar("US$ to A$", 1.0, "5 $", "C0")], "$ a click")
+    assert {"US$ to A$", "5 $", "$ a click"} <= set(re.findall(r">([^<>]*\$[^<>]*)<", svg))

@@ -37,9 +37,9 @@ def test_an_error_before_anything_is_written_is_the_one_that_is_raised(tmp_path)
 
 
 def test_texts_and_plain_data_come_back(tmp_path):
-    write_text("é\n", tmp_path / "text")
+    write_text(tmp_path / "text", "é\n")
     assert (tmp_path / "text").read_bytes() == "é\n".encode()
-    write_json({"a": [1, "é"]}, str(tmp_path / "plain.json"))
+    write_json(str(tmp_path / "plain.json"), {"a": [1, "é"]})
     assert json.loads((tmp_path / "plain.json").read_text()) == {"a": [1, "é"]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.json", "text"]
 

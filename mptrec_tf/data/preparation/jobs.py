@@ -102,9 +102,9 @@ def _run(
         result = do(jobs[number].argument)
     except DataError as error:
         # Kept, not raised: runners wrap what is raised in their own errors.
-        write_text(str(error), directory / ERROR)
+        write_text(directory / ERROR, str(error))
         return
-    write_json(result, _result(directory, jobs[number]))
+    write_json(_result(directory, jobs[number]), result)
 
 
 def _result(directory: pathlib.Path, job: Job) -> pathlib.Path:

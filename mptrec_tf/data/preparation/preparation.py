@@ -95,7 +95,7 @@ class Preparation:
             )
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        write_json(work, plan)
+        write_json(plan, work)
 
     def run(
         self,
@@ -161,7 +161,7 @@ class Preparation:
         data = {part: str(self.output / part / f"*{ending}") for part in parts}
         text = to_yaml({"data": data, **dump(spec), **config})
         head = "# Synthetic rows: good for a trial, not for figures.\n" if self.synthetic else ""
-        write_text(head + text, self.output / CONFIG)
+        write_text(self.output / CONFIG, head + text)
         summary = {
             "synthetic": self.synthetic,
             **total,
@@ -169,7 +169,7 @@ class Preparation:
             "vocabularies": vocabularies,
             "plan": self._plan,
         }
-        write_text(json.dumps(summary, indent=1) + "\n", self.output / SUMMARY)
+        write_text(self.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
         shutil.rmtree(self.work, ignore_errors=True)
         return summary
 

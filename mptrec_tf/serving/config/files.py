@@ -1,13 +1,12 @@
 """Files that a running server reads again and again: replaced whole, never seen half written."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.files import written_whole
+from mptrec_tf.files import taking_turns, written_whole
 from mptrec_tf.serving.config.models import ServedModels
 
 HEADER = "# Written by `mptrec serving config`, which keeps no comments but this one.\n"
@@ -106,9 +105,7 @@ def _alone_in(directory: pathlib.Path) -> Iterator[None]:
     """Holds the lock of a directory: one of the file itself would go with the replaced file."""
     with contextlib.ExitStack() as stack:
         try:
-            descriptor = os.open(directory, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            stack.enter_context(taking_turns(directory))
         except OSError as error:
             raise ServingError(f"{directory}: cannot be locked: {error.strerror}") from error
         yield

@@ -9,6 +9,7 @@ from mptrec_cli.output import (
     UsageError,
     print_metrics,
     print_table,
+    require_file,
     require_not_read,
     require_writable,
     write_json,
@@ -38,10 +39,10 @@ def test_metrics_that_a_task_does_not_have_are_dashes(capsys):
 
 def test_results_are_json_without_nan(tmp_path):
     path = tmp_path / "results.json"
-    write_json(path, {"model": tmp_path, "auc": [float("nan"), 0.5], "name": "Ærø"})
+    write_json(path, {"model": tmp_path, "auc": [float("nan"), 0.5, -float("inf")], "name": "Ærø"})
     assert json.loads(path.read_text(encoding="utf-8")) == {
         "model": str(tmp_path),
-        "auc": [None, 0.5],
+        "auc": [None, 0.5, None],
         "name": "Ærø",
     }
     assert list(tmp_path.iterdir()) == [path]
@@ -50,6 +51,14 @@ def test_results_are_json_without_nan(tmp_path):
 def test_a_directory_is_made_and_left_empty(tmp_path):
     require_writable(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_directory_is_no_file_to_write(tmp_path):
+    (tmp_path / "scores.csv").mkdir()
+    with pytest.raises(UsageError, match=r"scores\.csv: is a directory; name a file"):
+        require_file(tmp_path / "scores.csv")
+    require_file(tmp_path / "new" / "scores.csv")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
