@@ -95,7 +95,7 @@ def _signature(signature: meta_graph_pb2.SignatureDef, nodes: set[str]) -> Itera
         yield f"input {INPUTS!r} is {_dtype(signature.inputs[INPUTS])}, expected string"
     if not set(signature.outputs) <= set(expected):
         yield f"outputs {sorted(signature.outputs)}, expected {sorted(expected)} only"
-    for alias in set(signature.outputs) & set(expected):
+    for alias in sorted(set(signature.outputs) & set(expected)):
         tensor = signature.outputs[alias]
         if tensor.dtype != expected[alias]:
             yield f"output {alias!r} is {_dtype(tensor)}, expected {_name(expected[alias])}"

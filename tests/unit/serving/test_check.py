@@ -4,18 +4,21 @@ import ast
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from tensorflow.core.framework.types_pb2 import DT_INT64
 from tensorflow.core.protobuf import saved_model_pb2
 
 import mptrec_tf.serving
 from mptrec_tf import ServingError, Task
 from mptrec_tf.serving import check, export
 from mptrec_tf.serving.cases import read_cases
+from mptrec_tf.serving.checking import lint
 
 LOADERS = pathlib.Path(mptrec_tf.serving.__file__).parent / "checking" / "loaders"
 
@@ -228,6 +231,21 @@ def call_python(meta_graph):
 def test_signatures_that_a_server_would_fail_on_are_named(change, problem, version):
     edit(version, change)
     assert problem in problems(version)[0]
+
+
+def test_problems_are_named_in_alphabetical_order(version, monkeypatch):
+    names = [f"output{number}" for number in range(8)]
+    monkeypatch.setitem(lint.OUTPUTS, "tensorflow/serving/regress", dict.fromkeys(names, DT_INT64))
+
+    def many_outputs(meta_graph):
+        outputs = meta_graph.signature_def["click"].outputs
+        output = outputs.pop("outputs")
+        for name in names:
+            outputs[name].CopyFrom(output)
+
+    edit(version, many_outputs)
+    found = re.findall(r"output '(\w+)' is float32", problems(version)[0])
+    assert found == names
 
 
 def test_what_is_no_saved_model_is_refused(tmp_path):
