@@ -19,7 +19,7 @@ from mptrec_tf.serving.config.arguments import check_whole
 from mptrec_tf.serving.exporting.cases import make_cases
 from mptrec_tf.serving.exporting.samples import Columns, made_up_rows, raw_rows
 from mptrec_tf.serving.exporting.saved_model import write_saved_model
-from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.exporting.signatures import ServingGraph
 from mptrec_tf.serving.exporting.versions import check_target, copy_tree, publish, staging, versions
 from mptrec_tf.serving.exporting.warmup import write_warmup
 from mptrec_tf.serving.layout import MANIFEST_FILE, prediction_log_type
@@ -43,7 +43,7 @@ def export(
     The version appears under `base_path` when it is complete and checked: it was loaded by
     TensorFlow's C++ loader in another process, its scores were compared with the model's, and its
     warm-up requests were replayed. Several writers at once get a version each. See
-    `mptrec_tf.serving.exporting.signatures.ServedModel` for the signatures.
+    `mptrec_tf.serving.exporting.signatures.ServingGraph` for the signatures.
 
     Args:
         model: The model, after stage 1 or stage 2.
@@ -185,7 +185,7 @@ def publish_version(
 
 def _prepare(
     model: GrowingModel, rows: Source | None, warmup_batch_sizes: Sequence[int]
-) -> tuple[ServedModel, Columns]:
+) -> tuple[ServingGraph, Columns]:
     """Everything that can be refused before a file is written."""
     prediction_log_type()
     for size in warmup_batch_sizes:
@@ -194,12 +194,12 @@ def _prepare(
         sample = made_up_rows(model.encoder, SAMPLE_ROWS)
     else:
         sample = raw_rows(model.encoder.features, rows, SAMPLE_ROWS)
-    return ServedModel(model), sample
+    return ServingGraph(model), sample
 
 
 def _write(
     model: GrowingModel,
-    served: ServedModel,
+    served: ServingGraph,
     sample: Columns,
     directory: pathlib.Path,
     name: str,
