@@ -3,6 +3,7 @@
 import decimal
 import difflib
 import functools
+import math
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ def encode_rows(
 
     - A number may be text; it must be finite. A Boolean is 1 or 0.
     - A category is text or a whole number, which becomes its decimal text (a float as well: pandas
-      makes floats of integers when cells are missing); `True` becomes `"1"`.
+      makes floats of integers when cells are missing; or a `Decimal`); `True` becomes `"1"`.
     - A multi-valued cell is a list of categories, or text if its column has a separator.
 
     Args:
@@ -210,6 +211,8 @@ def _text(cell: Any) -> str:
         return str(int(cell))
     if isinstance(cell, float | np.floating) and abs(float(cell)) <= EXACT and cell == int(cell):
         return str(int(cell))
+    if isinstance(cell, decimal.Decimal) and cell == int(cell):
+        return str(int(cell))
     raise TypeError
 
 
@@ -226,4 +229,4 @@ def _list(separator: str | None, cell: Any) -> list[str]:
 def _is_missing(cell: Any) -> bool:
     if cell is None or type(cell).__name__ in PANDAS_MISSING:
         return True
-    return isinstance(cell, float | np.floating) and bool(np.isnan(cell))
+    return isinstance(cell, float | np.floating | decimal.Decimal) and math.isnan(cell)
