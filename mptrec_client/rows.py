@@ -27,7 +27,7 @@ PANDAS_MISSING = ("NAType", "NaTType")
 
 
 def encode_rows(
-    rows: Any, inputs: Mapping[str, TensorInfo], separators: Mapping[str, str] | None = None
+    rows: Any, inputs: Mapping[str, TensorInfo], separators: Mapping[str, str] | str | None = None
 ) -> Columns:
     """Makes columns of rows, with the rules by which training reads raw data.
 
@@ -42,8 +42,8 @@ def encode_rows(
     Args:
         rows: A list of dicts by column, or a pandas frame.
         inputs: What the model takes.
-        separators: By multi-valued column, what separates the values of text. Defaults to `None`:
-            text is refused.
+        separators: By multi-valued column, or one for all, what separates the values of text.
+            Defaults to `None`: text is refused.
 
     Raises:
         RowError: Names the row, the column and the value that do not fit.
@@ -55,9 +55,9 @@ def encode_rows(
     {'city': ['']}
     """
     cells = _cells(rows, list(inputs))
-    separators = separators or {}
+    by_column = separators if isinstance(separators, Mapping) else dict.fromkeys(inputs, separators)
     return {
-        name: _encoder(name, info, separators.get(name))(name, cells[name])
+        name: _encoder(name, info, by_column.get(name))(name, cells[name])
         for name, info in inputs.items()
     }
 
