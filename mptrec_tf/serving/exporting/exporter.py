@@ -15,6 +15,7 @@ from mptrec_tf.errors import ServingError
 from mptrec_tf.models import GrowingModel
 from mptrec_tf.serving.cases import write_cases
 from mptrec_tf.serving.checking.checker import check_without_manifest
+from mptrec_tf.serving.checking.files import VersionFiles
 from mptrec_tf.serving.config.arguments import check_whole
 from mptrec_tf.serving.exporting.cases import make_cases
 from mptrec_tf.serving.exporting.samples import Columns, made_up_rows, raw_rows
@@ -210,9 +211,8 @@ def _write(
     write_saved_model(served, directory)
     requests = write_warmup(directory, name, model.encoder, model.tasks, sample, warmup_batch_sizes)
     write_cases(directory, make_cases(model, sample))
-    problems = [
-        finding for finding in check_without_manifest(directory, ["c_api"]) if finding.problem
-    ]
+    findings = check_without_manifest(VersionFiles(directory), ["c_api"])
+    problems = [finding for finding in findings if finding.problem]
     if problems:
         listed = "\n".join(f"  {finding.what}: {finding.problem}" for finding in problems)
         raise ServingError(f"{name}: the export does not pass its check:\n{listed}")

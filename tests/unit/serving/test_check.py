@@ -1,6 +1,7 @@
 """The check finds what is wrong with a version, each time by its own means."""
 
 import ast
+import collections
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.core.framework.types_pb2 import DT_INT64
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -71,6 +73,22 @@ def test_the_stored_scores_are_those_of_the_keras_model(exported):
     case = read_cases(exported[0] / "1")[0]
     scores = case.outputs["click"]["values"]
     assert scores == pytest.approx(exported[1]["click"][: len(scores)].tolist(), abs=1e-6)
+
+
+def test_each_file_is_read_once(version, monkeypatch):
+    read = collections.Counter()
+
+    def counted(function):
+        def call(file, *arguments):
+            read[pathlib.Path(file).name] += 1
+            return function(file, *arguments)
+
+        return call
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", counted(pathlib.Path.read_bytes))
+    monkeypatch.setattr(tf.data, "TFRecordDataset", counted(tf.data.TFRecordDataset))
+    assert not problems(version, loaders=())
+    assert (read["saved_model.pb"], read["tf_serving_warmup_requests"]) == (1, 1)
 
 
 def test_changed_weights_are_found(version):
