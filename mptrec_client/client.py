@@ -51,9 +51,9 @@ class Client:
             or gRPC `UNAVAILABLE`, or HTTP 502 and 503); nothing else is. Defaults to 4.
         batch_size: Rows that are sent in one request; more rows make more requests, one after the
             other. Defaults to 1024.
-        separators: By multi-valued column, what separates the values of a cell of text: the
-            feature's `separator`, which the server does not tell. Defaults to `None`: these cells
-            are lists.
+        separators: By multi-valued column, or one for all, what separates the values of a cell of
+            text: the feature's `separator`, which the server does not tell. Defaults to `None`:
+            these cells are lists.
         headers: Sent with each request as gRPC metadata or HTTP headers, such as
             `{"authorization": "Bearer ..."}`. Defaults to none.
         ca_certificate: With TLS, the PEM file of the authorities that the server's certificate may
@@ -85,7 +85,7 @@ class Client:
         timeout: float = 10.0,
         retries: int = 4,
         batch_size: int = 1024,
-        separators: Mapping[str, str] | None = None,
+        separators: Mapping[str, str] | str | None = None,
         headers: Mapping[str, str] | None = None,
         ca_certificate: str | None = None,
         client_certificate: tuple[str, str] | None = None,
@@ -95,8 +95,8 @@ class Client:
             raise ClientError(f"give version or label, not both. Received: {version}, {label!r}")
         if batch_size < 1:
             raise ClientError(f"batch_size should be at least 1. Received: {batch_size}")
-        if separators and not all(separators.values()):
-            raise ClientError(f"a separator should not be empty. Received: {dict(separators)}")
+        if "" in (separators.values() if isinstance(separators, Mapping) else [separators]):
+            raise ClientError(f"a separator should not be empty. Received: {separators!r}")
         self._address = address
         self._model = ServedModel(model, version, label)
         self._timeout = timeout

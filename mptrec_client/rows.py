@@ -3,6 +3,7 @@
 import decimal
 import difflib
 import functools
+import math
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ PANDAS_MISSING = ("NAType", "NaTType")
 
 
 def encode_rows(
-    rows: Any, inputs: Mapping[str, TensorInfo], separators: Mapping[str, str] | None = None
+    rows: Any, inputs: Mapping[str, TensorInfo], separators: Mapping[str, str] | str | None = None
 ) -> Columns:
     """Makes columns of rows, with the rules by which training reads raw data.
 
@@ -35,14 +36,14 @@ def encode_rows(
 
     - A number may be text; it must be finite. A Boolean is 1 or 0.
     - A category is text or a whole number, which becomes its decimal text (a float as well: pandas
-      makes floats of integers when cells are missing); `True` becomes `"1"`.
+      makes floats of integers when cells are missing; or a `Decimal`); `True` becomes `"1"`.
     - A multi-valued cell is a list of categories, or text if its column has a separator.
 
     Args:
         rows: A list of dicts by column, or a pandas frame.
         inputs: What the model takes.
-        separators: By multi-valued column, what separates the values of text. Defaults to `None`:
-            text is refused.
+        separators: By multi-valued column, or one for all, what separates the values of text.
+            Defaults to `None`: text is refused.
 
     Raises:
         RowError: Names the row, the column and the value that do not fit.
@@ -54,9 +55,9 @@ def encode_rows(
     {'city': ['']}
     """
     cells = _cells(rows, list(inputs))
-    separators = separators or {}
+    by_column = separators if isinstance(separators, Mapping) else dict.fromkeys(inputs, separators)
     return {
-        name: _encoder(name, info, separators.get(name))(name, cells[name])
+        name: _encoder(name, info, by_column.get(name))(name, cells[name])
         for name, info in inputs.items()
     }
 
@@ -210,6 +211,8 @@ def _text(cell: Any) -> str:
         return str(int(cell))
     if isinstance(cell, float | np.floating) and abs(float(cell)) <= EXACT and cell == int(cell):
         return str(int(cell))
+    if isinstance(cell, decimal.Decimal) and cell == int(cell):
+        return str(int(cell))
     raise TypeError
 
 
@@ -226,4 +229,4 @@ def _list(separator: str | None, cell: Any) -> list[str]:
 def _is_missing(cell: Any) -> bool:
     if cell is None or type(cell).__name__ in PANDAS_MISSING:
         return True
-    return isinstance(cell, float | np.floating) and bool(np.isnan(cell))
+    return isinstance(cell, float | np.floating | decimal.Decimal) and math.isnan(cell)

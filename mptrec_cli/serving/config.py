@@ -140,6 +140,7 @@ def add_commands(commands: Any) -> None:
     _add_file(parser, pathlib.Path)
     parser.add_argument(
         "--path",
+        # `texts.METRICS_PATH`, written out for a `--help` that does not import TensorFlow.
         default="/monitoring/prometheus/metrics",
         metavar="PATH",
         help="where the metrics are (default: %(default)s)",

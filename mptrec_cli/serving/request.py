@@ -69,13 +69,8 @@ def request(args: argparse.Namespace) -> None:
 
     which = {"version": args.version, "label": args.label}
     try:
-        with Client(args.server, args.model, **which) as client:
-            metadata = client.metadata()
-        note(f"version {metadata.version} of {args.model!r}", args.quiet)
-        inputs = metadata.columns.inputs.items()
-        lists = [name for name, info in inputs if len(info.shape or ()) > 1]
-        separators = dict.fromkeys(lists, args.separator)
-        with Client(args.server, args.model, separators=separators, **which) as client:
+        with Client(args.server, args.model, separators=args.separator, **which) as client:
+            note(f"version {client.metadata().version} of {args.model!r}", args.quiet)
             for rows in _read(args.input, args.rows):
                 _print_lines(client.predict(rows, args.tasks))
     except ClientError as error:

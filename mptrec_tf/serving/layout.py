@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from mptrec_tf.errors import ServingError
+from mptrec_tf.serving.config.arguments import LARGEST
 from mptrec_tf.spec.tasks import SIGNATURES
 
 SERVING_DEFAULT, COLUMNS, ENCODED, HEADS = SIGNATURES
@@ -25,6 +26,27 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 MAX_RECORDS = 1000
 """A server refuses to load a version with more."""
+
+
+def is_version(name: str) -> bool:
+    """Whether a server takes a directory of this name for a version: a whole number of 64 bits."""
+    return name.isascii() and name.isdecimal() and int(name) <= LARGEST
+
+
+def found_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
+    """The versions that a server finds; of `7` and `007` the first in the alphabet.
+
+    Args:
+        base_path: Directory of a model's versions.
+
+    Returns:
+        Directories by version.
+
+    Raises:
+        OSError: If the base path cannot be read.
+    """
+    children = sorted(base_path.iterdir(), reverse=True)
+    return {int(c.name): c for c in children if is_version(c.name) and c.is_dir()}
 
 
 def read_meta_graph(directory: pathlib.Path) -> meta_graph_pb2.MetaGraphDef:

@@ -14,14 +14,9 @@ import tensorflow as tf
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.cases import Case, Value, from_value, read_cases, to_value
+from mptrec_tf.serving.checking.files import VersionFiles
 from mptrec_tf.serving.checking.lint import lint
-from mptrec_tf.serving.layout import (
-    CASES_FILE,
-    INPUTS,
-    read_meta_graph,
-    read_warmup,
-    served_signatures,
-)
+from mptrec_tf.serving.layout import CASES_FILE, INPUTS
 from mptrec_tf.serving.manifest import Manifest
 from mptrec_tf.spec.tasks import SIGNATURES
 
@@ -87,67 +82,65 @@ def check(
     problems = [finding for finding in check("serving/census/2") if finding.problem]
     ```
     """
-    directory = pathlib.Path(path).absolute()
-    findings = check_without_manifest(directory, loaders)
+    files = VersionFiles(pathlib.Path(path).absolute())
+    findings = check_without_manifest(files, loaders)
     if findings[0].problem:  # the files cannot be read
         return findings
-    return [*findings, Finding("manifest", _incomplete(directory))]
+    return [*findings, Finding("manifest", _incomplete(files))]
 
 
-def check_without_manifest(directory: pathlib.Path, loaders: Sequence[str]) -> list[Finding]:
+def check_without_manifest(files: VersionFiles, loaders: Sequence[str]) -> list[Finding]:
     """As `check`, before there is a manifest.
 
     Args:
-        directory: The version's directory.
+        files: Those of the version.
         loaders: As for `check`.
     """
-    problems = lint(directory)
+    problems = lint(files)
     findings = [Finding("signatures and files", "; ".join(problems) or None)]
     if problems:
         return findings
-    cases = read_cases(directory)
+    cases = read_cases(files.directory)
     if not cases:
         findings.append(Finding("cases", f"{CASES_FILE} is missing: no answers to compare with"))
-    runs = [*_runs_of_cases(directory, cases), *_runs_of_warmup(directory)]
+    runs = [*_runs_of_cases(files, cases), *_runs_of_warmup(files)]
     for loader in loaders:
-        findings += _run(directory, loader, runs)
+        findings += _run(files.directory, loader, runs)
     return findings
 
 
-def _incomplete(directory: pathlib.Path) -> str | None:
+def _incomplete(files: VersionFiles) -> str | None:
     """What of a version is missing by its manifest."""
     try:
-        manifest = Manifest.read(directory)
+        manifest = Manifest.read(files.directory)
     except ServingError as error:
         return str(error)
-    found = len(read_warmup(directory))
+    found = len(files.warmup)
     if found != manifest.warmup_requests:
         return f"there are {found} warm-up requests, and were {manifest.warmup_requests}"
     return None
 
 
-def _runs_of_cases(directory: pathlib.Path, cases: Sequence[Case]) -> Iterator[Run]:
-    signatures = served_signatures(read_meta_graph(directory))
+def _runs_of_cases(files: VersionFiles, cases: Sequence[Case]) -> Iterator[Run]:
     for case in cases:
-        signature = signatures[case.signature]
+        signature = files.signatures[case.signature]
         feeds = {signature.inputs[alias].name: value for alias, value in case.inputs.items()}
         outputs = sorted(case.outputs or signature.outputs)
         yield Run(case.name, feeds, [signature.outputs[alias].name for alias in outputs], case)
 
 
-def _runs_of_warmup(directory: pathlib.Path) -> Iterator[Run]:
-    signatures = served_signatures(read_meta_graph(directory))
-    for number, log in enumerate(read_warmup(directory)):
+def _runs_of_warmup(files: VersionFiles) -> Iterator[Run]:
+    for number, log in enumerate(files.warmup):
         kind = log.WhichOneof("log_type")
         request = getattr(log, kind).request
         if kind == "predict_log":
-            used = [signatures[request.model_spec.signature_name]]
+            used = [files.signatures[request.model_spec.signature_name]]
             inputs: dict[str, Any] = {
                 alias: tf.make_ndarray(proto) for alias, proto in request.inputs.items()
             }
         else:
             tasks = request.tasks if kind == "multi_inference_log" else [request]
-            used = [signatures[task.model_spec.signature_name] for task in tasks]
+            used = [files.signatures[task.model_spec.signature_name] for task in tasks]
             examples = request.input.example_list.examples
             inputs = {INPUTS: np.array([e.SerializeToString() for e in examples], object)}
         feeds = {used[0].inputs[alias].name: to_value(array) for alias, array in inputs.items()}

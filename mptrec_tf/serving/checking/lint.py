@@ -1,6 +1,5 @@
 """What TensorFlow Serving requires of a SavedModel, read from its files."""
 
-import pathlib
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -8,15 +7,8 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from mptrec_tf.serving.layout import (
-    INPUTS,
-    MAX_RECORDS,
-    METHODS,
-    SERVING_DEFAULT,
-    read_meta_graph,
-    read_warmup,
-    served_signatures,
-)
+from mptrec_tf.serving.checking.files import VersionFiles
+from mptrec_tf.serving.layout import INPUTS, MAX_RECORDS, METHODS, SERVING_DEFAULT
 
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
@@ -27,11 +19,11 @@ OUTPUTS = {
 """The only outputs, with their types, of signatures that are called through Regress, Classify."""
 
 
-def lint(directory: pathlib.Path) -> list[str]:
+def lint(files: VersionFiles) -> list[str]:
     """Looks for what a server would refuse, or load and then fail on.
 
     Args:
-        directory: The SavedModel.
+        files: Those of the SavedModel.
 
     Returns:
         The problems; none if all is well.
@@ -39,12 +31,11 @@ def lint(directory: pathlib.Path) -> list[str]:
     Raises:
         ServingError: If there is no graph to look at.
     """
-    meta_graph = read_meta_graph(directory)
-    signatures = served_signatures(meta_graph)
-    problems = [*_files(directory), *_operations(meta_graph)]
+    signatures = files.signatures
+    problems = [*_files(files), *_operations(files.meta_graph)]
     if SERVING_DEFAULT not in signatures:
         problems.append(f"no signature {SERVING_DEFAULT!r}; there are {sorted(signatures)}")
-    nodes = {node.name for node in meta_graph.graph_def.node}
+    nodes = {node.name for node in files.meta_graph.graph_def.node}
     for name, signature in sorted(signatures.items()):
         problems += [f"signature {name!r}: {problem}" for problem in _signature(signature, nodes)]
     heads = [s for s in signatures.values() if s.method_name in OUTPUTS]
@@ -56,14 +47,14 @@ def lint(directory: pathlib.Path) -> list[str]:
     return problems
 
 
-def _files(directory: pathlib.Path) -> Iterator[str]:
-    variables = directory / "variables"
+def _files(files: VersionFiles) -> Iterator[str]:
+    variables = files.directory / "variables"
     if not (variables / "variables.index").is_file():
         yield "variables/variables.index is missing: a server would load the graph and then fail"
     elif not list(variables.glob("variables.data-*")):
         yield "the data of variables/ are missing"
     try:
-        records = len(read_warmup(directory))
+        records = len(files.warmup)
     except (DecodeError, tf.errors.DataLossError) as error:
         yield f"the warm-up requests cannot be read: {error}"
     else:
@@ -95,7 +86,7 @@ def _signature(signature: meta_graph_pb2.SignatureDef, nodes: set[str]) -> Itera
         yield f"input {INPUTS!r} is {_dtype(signature.inputs[INPUTS])}, expected string"
     if not set(signature.outputs) <= set(expected):
         yield f"outputs {sorted(signature.outputs)}, expected {sorted(expected)} only"
-    for alias in set(signature.outputs) & set(expected):
+    for alias in sorted(set(signature.outputs) & set(expected)):
         tensor = signature.outputs[alias]
         if tensor.dtype != expected[alias]:
             yield f"output {alias!r} is {_dtype(tensor)}, expected {_name(expected[alias])}"

@@ -9,9 +9,47 @@ from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.config.arguments import check_base_path, check_name, check_whole
 
 try:
-    from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+    from tensorflow_serving.config.model_server_config_pb2 import (
+        ModelConfig,
+        ModelServerConfig,
+        ModelType,
+    )
 except ImportError as error:
     raise ServingError(f"{error}: pip install 'mptrec-tf[serving]'") from error
+
+PLATFORM = "tensorflow"
+PLATFORMS = ((PLATFORM, ModelType.MODEL_TYPE_UNSPECIFIED), ("", ModelType.TENSORFLOW))
+"""Of a model the `model_platform` and the `model_type`, an older way to say the same."""
+
+
+def check_models(config: ModelServerConfig) -> None:
+    """Refuses what a server would refuse at its start, and names that cannot be a part of a URL.
+
+    An empty configuration is none of these: a server starts with it, and serves nothing.
+
+    Args:
+        config: The models.
+
+    Raises:
+        ServingError: Names the model and what is wrong.
+    """
+    if config.HasField("custom_model_config"):
+        raise ServingError("custom_model_config is not supported; expected model_config_list")
+    seen = set()
+    for model in config.model_config_list.config:
+        check_name("model", model.name)
+        if model.name in seen:
+            raise ServingError(f"the model {model.name!r} is there more than once")
+        seen.add(model.name)
+        check_base_path(model.name, model.base_path)
+        if (model.model_platform, model.model_type) not in PLATFORMS:
+            raise ServingError(
+                f"the model_platform of {model.name!r} is {model.model_platform!r}, expected "
+                f"{PLATFORM!r} and no model_type"
+            )
+        if model.model_version_policy.HasField("specific"):
+            for label, version in model.version_labels.items():
+                _check_served(model, label, version)
 
 
 class ServedModels:
@@ -26,7 +64,7 @@ class ServedModels:
         config: The parsed file, changed in place. Defaults to `None`: no models.
 
     Raises:
-        ServingError: If a server would refuse the file.
+        ServingError: As `check_models`.
 
     Example:
 
@@ -40,16 +78,8 @@ class ServedModels:
 
     def __init__(self, config: ModelServerConfig | None = None) -> None:
         self.config = ModelServerConfig() if config is None else config
-        if self.config.HasField("custom_model_config"):
-            raise ServingError("custom_model_config is not supported; expected model_config_list")
+        check_models(self.config)
         self._models = self.config.model_config_list.config
-        for model in self._models:
-            check_base_path(model.name, model.base_path)
-            if self.names.count(model.name) > 1:
-                raise ServingError(f"the model {model.name!r} is there more than once")
-            if model.model_version_policy.HasField("specific"):
-                for label, version in model.version_labels.items():
-                    _check_served(model, label, version)
 
     @classmethod
     def parse(cls, text: str) -> "ServedModels":
@@ -121,7 +151,7 @@ class ServedModels:
         check_base_path(name, base_path)
         if name in self.names:
             raise ServingError(f"the model {name!r} is there already")
-        model = ModelConfig(name=name, base_path=base_path, model_platform="tensorflow")
+        model = ModelConfig(name=name, base_path=base_path, model_platform=PLATFORM)
         versions = set(versions)
         for version in versions:
             check_whole("version", version)

@@ -15,11 +15,12 @@ from mptrec_tf.errors import ServingError
 from mptrec_tf.models import GrowingModel
 from mptrec_tf.serving.cases import write_cases
 from mptrec_tf.serving.checking.checker import check_without_manifest
+from mptrec_tf.serving.checking.files import VersionFiles
 from mptrec_tf.serving.config.arguments import check_whole
 from mptrec_tf.serving.exporting.cases import make_cases
 from mptrec_tf.serving.exporting.samples import Columns, made_up_rows, raw_rows
 from mptrec_tf.serving.exporting.saved_model import write_saved_model
-from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.exporting.signatures import ServingGraph
 from mptrec_tf.serving.exporting.versions import check_target, copy_tree, publish, staging, versions
 from mptrec_tf.serving.exporting.warmup import write_warmup
 from mptrec_tf.serving.layout import MANIFEST_FILE, prediction_log_type
@@ -43,7 +44,7 @@ def export(
     The version appears under `base_path` when it is complete and checked: it was loaded by
     TensorFlow's C++ loader in another process, its scores were compared with the model's, and its
     warm-up requests were replayed. Several writers at once get a version each. See
-    `mptrec_tf.serving.exporting.signatures.ServedModel` for the signatures.
+    `mptrec_tf.serving.exporting.signatures.ServingGraph` for the signatures.
 
     Args:
         model: The model, after stage 1 or stage 2.
@@ -185,7 +186,7 @@ def publish_version(
 
 def _prepare(
     model: GrowingModel, rows: Source | None, warmup_batch_sizes: Sequence[int]
-) -> tuple[ServedModel, Columns]:
+) -> tuple[ServingGraph, Columns]:
     """Everything that can be refused before a file is written."""
     prediction_log_type()
     for size in warmup_batch_sizes:
@@ -194,12 +195,12 @@ def _prepare(
         sample = made_up_rows(model.encoder, SAMPLE_ROWS)
     else:
         sample = raw_rows(model.encoder.features, rows, SAMPLE_ROWS)
-    return ServedModel(model), sample
+    return ServingGraph(model), sample
 
 
 def _write(
     model: GrowingModel,
-    served: ServedModel,
+    served: ServingGraph,
     sample: Columns,
     directory: pathlib.Path,
     name: str,
@@ -210,9 +211,8 @@ def _write(
     write_saved_model(served, directory)
     requests = write_warmup(directory, name, model.encoder, model.tasks, sample, warmup_batch_sizes)
     write_cases(directory, make_cases(model, sample))
-    problems = [
-        finding for finding in check_without_manifest(directory, ["c_api"]) if finding.problem
-    ]
+    findings = check_without_manifest(VersionFiles(directory), ["c_api"])
+    problems = [finding for finding in findings if finding.problem]
     if problems:
         listed = "\n".join(f"  {finding.what}: {finding.problem}" for finding in problems)
         raise ServingError(f"{name}: the export does not pass its check:\n{listed}")

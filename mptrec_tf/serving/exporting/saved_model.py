@@ -5,7 +5,7 @@ import pathlib
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.exporting.signatures import ServingGraph
 from mptrec_tf.serving.layout import (
     COLUMNS,
     ENCODED,
@@ -18,7 +18,7 @@ from mptrec_tf.serving.layout import (
 )
 
 
-def write_saved_model(served: ServedModel, directory: pathlib.Path) -> None:
+def write_saved_model(served: ServingGraph, directory: pathlib.Path) -> None:
     """Writes a SavedModel whose signatures share one graph.
 
     Args:
@@ -35,7 +35,7 @@ def write_saved_model(served: ServedModel, directory: pathlib.Path) -> None:
     (directory / "fingerprint.pb").unlink()  # it told of the graph as it was before
 
 
-def _share_heads(signatures: dict[str, meta_graph_pb2.SignatureDef], served: ServedModel) -> None:
+def _share_heads(signatures: dict[str, meta_graph_pb2.SignatureDef], served: ServingGraph) -> None:
     """Points `serving_default` and the tasks at one graph.
 
     Each saved signature calls the model on an input of its own. A server that is asked for several
@@ -56,7 +56,7 @@ def _share_heads(signatures: dict[str, meta_graph_pb2.SignatureDef], served: Ser
         signatures[name].method_name = METHODS["predict"]
 
 
-def _name_columns(signature: meta_graph_pb2.SignatureDef, served: ServedModel) -> None:
+def _name_columns(signature: meta_graph_pb2.SignatureDef, served: ServingGraph) -> None:
     """Gives the inputs the columns' names, which need not be names that TensorFlow allows."""
     inputs = {column: signature.inputs[alias] for column, alias in served.aliases.items()}
     named = meta_graph_pb2.SignatureDef()

@@ -21,7 +21,7 @@ from mptrec_tf.serving.layout import (
 from mptrec_tf.spec import CategoricalFeature, Feature, MultiValuedFeature, NumericFeature, Task
 
 
-class ServedModel:
+class ServingGraph:
     """A model with its encoder, as one graph with a signature for each way to call it.
 
     | signature | method | inputs | outputs |

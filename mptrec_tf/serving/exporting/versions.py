@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.config.arguments import check_whole
+from mptrec_tf.serving.layout import found_versions, is_version
 
 STAGING = ".staging-"
 ABANDONED_AFTER = 24 * 3600.0
@@ -20,7 +21,7 @@ ABANDONED_AFTER = 24 * 3600.0
 
 
 def versions(base_path: str | os.PathLike[str]) -> list[int]:
-    """The versions that a server would find: child directories whose names are whole numbers.
+    """The versions that a server would find: child directories whose names are numbers of 64 bits.
 
     Args:
         base_path: Directory of a model's versions.
@@ -28,13 +29,8 @@ def versions(base_path: str | os.PathLike[str]) -> list[int]:
     Returns:
         The versions in ascending order; none if the directory is not there.
     """
-    return sorted(int(child.name) for child in _numbered(base_path) if child.is_dir())
-
-
-def _numbered(base_path: str | os.PathLike[str]) -> list[pathlib.Path]:
     base_path = pathlib.Path(base_path)
-    children = base_path.iterdir() if base_path.is_dir() else ()
-    return [c for c in children if c.name.isascii() and c.name.isdecimal()]
+    return sorted(found_versions(base_path)) if base_path.is_dir() else []
 
 
 def check_target(base_path: str | os.PathLike[str], version: int | None) -> pathlib.Path:
@@ -123,11 +119,13 @@ def publish(
         The version.
 
     Raises:
-        ServingError: If the version is there already.
+        ServingError: If the version is there already, or no server would find the next one.
     """
     while True:
-        taken = max((int(child.name) for child in _numbered(base_path)), default=0)
+        names = [child.name for child in base_path.iterdir()]
+        taken = max((int(name) for name in names if is_version(name)), default=0)
         number = taken + 1 if version is None else version
+        check_whole("version", number)
         finish(number)
         _sync(directory)
         try:

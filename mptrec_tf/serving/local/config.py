@@ -2,13 +2,11 @@
 
 import pathlib
 
-from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mptrec_tf.errors import ServingError
-from mptrec_tf.serving.config.arguments import check_name
-
-PLATFORM = "tensorflow"
+from mptrec_tf.serving.config.files import naming, read_models
+from mptrec_tf.serving.config.models import PLATFORM, check_models
 
 
 def single_model(name: str, base_path: pathlib.Path) -> ModelServerConfig:
@@ -49,42 +47,25 @@ def read_config(file: pathlib.Path) -> ModelServerConfig:
     Raises:
         ServingError: If it cannot be read, or cannot be served.
     """
-    try:
-        config = text_format.Parse(file.read_text(encoding="utf-8"), ModelServerConfig())
+    config = read_models(file).config
+    with naming(file):
         check_config(config)
-    except OSError as error:
-        raise ServingError(f"{file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ServingError(f"{file}: {error}") from error
-    except text_format.ParseError as error:
-        raise ServingError(f"{file}: no ModelServerConfig in text format: {error}") from error
     return config
 
 
 def check_config(config: ModelServerConfig) -> None:
-    """Refuses what TensorFlow Serving refuses, and names that are paths.
+    """Refuses what `check_models` refuses, and directories that are not on this machine.
 
     Args:
         config: The configuration.
 
     Raises:
-        ServingError: If it is no list of models, or a name, path or platform is wrong.
+        ServingError: Names the model and what is wrong.
     """
-    if config.WhichOneof("config") != "model_config_list":
-        raise ServingError("only a model_config_list is supported")
-    seen = set()
+    check_models(config)
     for model in config.model_config_list.config:
-        check_name("model", model.name)
-        if model.name in seen:
-            raise ServingError(f"Illegal to list model {model.name} multiple times in config list")
-        seen.add(model.name)
-        if not pathlib.PurePath(model.base_path).is_absolute():
+        if not model.base_path.startswith("/"):
             raise ServingError(
-                f"Expected model {model.name} to have an absolute path or URI; got "
-                f"base_path()={model.base_path}"
-            )
-        if model.model_platform != PLATFORM:
-            raise ServingError(
-                f"model {model.name}: model_platform is {model.model_platform!r}, expected "
-                f"{PLATFORM!r}"
+                f"the base path of {model.name!r} is a URL, and the local server reads directories "
+                f"of this machine only. Received: {model.base_path!r}"
             )

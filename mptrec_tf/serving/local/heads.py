@@ -18,12 +18,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from mptrec_tf.serving.layout import METHODS, SERVING_DEFAULT
 from mptrec_tf.serving.local.errors import RequestError, invalid
 from mptrec_tf.serving.local.predict import model_spec
-from mptrec_tf.serving.local.servable import DEFAULT_SIGNATURE, Servable, Signature
+from mptrec_tf.serving.local.servable import Servable, Signature
 from mptrec_tf.serving.local.tensors import type_name
 
-CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+CLASSIFY, REGRESS = METHODS["classify"], METHODS["regress"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def multi_inference(
             raise invalid(
                 "All ModelSpecs in a MultiInferenceRequest must access the same model name."
             )
-        name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+        name = task.model_spec.signature_name or SERVING_DEFAULT
         if name in heads:
             raise invalid(f"Duplicate evaluation of signature: {name}")
         heads[name] = _head(
@@ -143,7 +144,7 @@ def _examples(given: input_pb2.Input) -> np.ndarray:
 
 
 def _head(servable: Servable, spec: model_pb2.ModelSpec, method: str, not_found: str) -> _Head:
-    name = spec.signature_name or DEFAULT_SIGNATURE
+    name = spec.signature_name or SERVING_DEFAULT
     signature = servable.signatures.get(name)
     if signature is None:
         raise invalid(not_found + name)

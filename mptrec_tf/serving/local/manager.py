@@ -63,10 +63,15 @@ class Manager:
 
         Raises:
             ServingError: If the configuration is wrong; nothing is changed.
-            RequestError: If a label names a version that is not available now, and nothing is
-                changed; or if a new model has no version that can be loaded.
+            RequestError: If it is empty, or a label names a version that is not available now, and
+                nothing is changed; or if a new model has no version that can be loaded.
         """
         check_config(config)
+        if self._models and not config.HasField("model_config_list"):
+            raise RequestError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "Cannot transition to requested config: it is empty, and not a model_config_list",
+            )
         with self._loading:
             labels = self._checked_labels(config)
             new = self._adopt(config)

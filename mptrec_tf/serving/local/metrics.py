@@ -4,7 +4,6 @@ import bisect
 import collections
 import threading
 
-PATH = "/monitoring/prometheus/metrics"
 _BOUNDS = tuple(10 * 1.8**power for power in range(33))
 """Microseconds, from 10 to about 20 minutes, as TensorFlow Serving has them."""
 

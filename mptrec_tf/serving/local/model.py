@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus as State
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from mptrec_tf.serving.config.arguments import LARGEST
+from mptrec_tf.serving.layout import found_versions
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.servable import Servable
 from mptrec_tf.serving.local.warmup import warm_up
@@ -174,7 +174,7 @@ def wanted_versions(config: ModelConfig) -> dict[int, pathlib.Path]:
     Raises:
         OSError: If the base path cannot be read.
     """
-    found = sorted(_found_versions(pathlib.Path(config.base_path)).items(), reverse=True)
+    found = sorted(found_versions(pathlib.Path(config.base_path)).items(), reverse=True)
     policy = config.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":
@@ -192,18 +192,6 @@ def not_found(name: str, number: int | None) -> RequestError:
     """The error of a request for a version, or the latest, that is not served."""
     wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
     return RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
-
-
-def _found_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
-    """Directories whose name is an integer; of `7` and `007` the first in the alphabet."""
-    return {
-        int(path.name): path
-        for path in sorted(base_path.iterdir(), reverse=True)
-        if path.name.isascii()
-        and path.name.isdigit()
-        and int(path.name) <= LARGEST
-        and path.is_dir()
-    }
 
 
 def _files(path: pathlib.Path) -> frozenset[tuple[str, int, int]]:

@@ -6,8 +6,9 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
+from mptrec_tf.serving.layout import SERVING_DEFAULT
 from mptrec_tf.serving.local.errors import RequestError, invalid
-from mptrec_tf.serving.local.servable import DEFAULT_SIGNATURE, Servable, Signature
+from mptrec_tf.serving.local.servable import Servable, Signature
 from mptrec_tf.serving.local.tensors import to_array, to_proto
 
 SIGNATURES_FIELD = "signature_def"
@@ -26,7 +27,7 @@ def predict(servable: Servable, request: predict_pb2.PredictRequest) -> predict_
     Raises:
         RequestError: If the request does not fit the signature, or the graph fails.
     """
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    name = request.model_spec.signature_name or SERVING_DEFAULT
     signature = servable.signatures.get(name)
     if signature is None:
         raise RequestError(

@@ -17,6 +17,8 @@ from tensorflow_serving.apis import (
 )
 
 from mptrec_tf.serving.config.arguments import LARGEST
+from mptrec_tf.serving.config.texts import METRICS_PATH
+from mptrec_tf.serving.layout import SERVING_DEFAULT
 from mptrec_tf.serving.local import predict
 from mptrec_tf.serving.local.core import Core
 from mptrec_tf.serving.local.errors import RequestError, invalid
@@ -29,8 +31,6 @@ from mptrec_tf.serving.local.json_outputs import (
     write_regressions,
 )
 from mptrec_tf.serving.local.json_values import parse, signature_name
-from mptrec_tf.serving.local.metrics import PATH as METRICS_PATH
-from mptrec_tf.serving.local.servable import DEFAULT_SIGNATURE
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _PATTERNS = {
@@ -129,7 +129,7 @@ def _model_spec(name: str, version: str | None, label: str | None) -> model_pb2.
 
 def _predict(core: Core, spec: model_pb2.ModelSpec, body: bytes) -> str:
     document = parse(body)
-    name = signature_name(document) or DEFAULT_SIGNATURE
+    name = signature_name(document) or SERVING_DEFAULT
     with core.manager.lease(spec) as servable:
         signature = servable.signatures.get(name)
         if signature is None:

@@ -15,7 +15,6 @@ from tensorflow.python.framework import ops
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.tensors import TensorSpec, specs
 
-DEFAULT_SIGNATURE = "serving_default"
 _CACHED_CALLABLES = 64
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -7,12 +7,10 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from mptrec_tf.serving.layout import MAX_RECORDS, WARMUP_FILE
 from mptrec_tf.serving.local import heads, predict
 from mptrec_tf.serving.local.errors import RequestError, invalid
 from mptrec_tf.serving.local.servable import Servable
-
-REQUESTS = pathlib.PurePath("assets.extra", "tf_serving_warmup_requests")
-MAX_RECORDS = 1000
 
 _REPLAY = {
     "predict_log": predict.predict,
@@ -34,7 +32,7 @@ def warm_up(servable: Servable, path: pathlib.Path) -> None:
         RequestError: If a record cannot be read or answered, or there are more than 1,000: what
             makes the load fail in TensorFlow Serving too.
     """
-    file = path / REQUESTS
+    file = path / WARMUP_FILE
     if not file.exists():
         return
     try:

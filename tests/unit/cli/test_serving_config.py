@@ -9,6 +9,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 import mptrec_cli
 from mptrec_cli.parser import build_parser
+from mptrec_tf.serving.config.texts import Monitoring
 
 CONFIG = "serving config"
 UNCHECKED = "no --server was given: whether the version is available has not been checked\n"
@@ -124,7 +125,7 @@ def test_batching_and_monitoring(tmp_path, capsys):
     assert "max_batch_size { value: 32 }\nbatch_timeout_micros { value: 1000 }" in (
         batching.read_text()
     )
-    assert 'path: "/monitoring/prometheus/metrics"' in monitoring.read_text()
+    assert monitoring.read_text().endswith(Monitoring().text())
     assert run(f"{CONFIG} batching", batching, *sizes[:-1], 16) == 2
     assert "max_batch_size, 32. Received: [8, 16]" in capsys.readouterr().err
 

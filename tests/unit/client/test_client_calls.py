@@ -48,15 +48,17 @@ def test_a_frame_is_predicted_as_its_rows(client):
     np.testing.assert_array_equal(predictions["kind"], KIND)
 
 
-def test_text_is_split_by_the_separators_of_the_client(model, serving):
+@pytest.mark.parametrize("separators", [{"tags": "|"}, "|"], ids=str)
+def test_text_is_split_by_the_separators_of_the_client(separators, model, serving):
     rows = pd.DataFrame(ROWS).assign(tags=["a|b", "", "1"])
-    with serving(model) as address, Client(address, "census", separators={"tags": "|"}) as client:
+    with serving(model) as address, Client(address, "census", separators=separators) as client:
         np.testing.assert_array_equal(client.predict(rows)["kind"], KIND)
 
 
-def test_an_empty_separator_is_refused():
-    with pytest.raises(ClientError, match=r"separator should not be empty.*{'tags': ''}"):
-        Client("http://localhost:1", "census", separators={"tags": ""})
+@pytest.mark.parametrize("separators", [{"tags": ""}, ""], ids=str)
+def test_an_empty_separator_is_refused(separators):
+    with pytest.raises(ClientError, match=f"separator should not be empty.*{separators!r}"):
+        Client("http://localhost:1", "census", separators=separators)
 
 
 @pytest.mark.parametrize("tasks", [["kind"], ["click"], ["kind", "click"]], ids=str)

@@ -39,6 +39,8 @@ def encode(cells, info):
         (-0.0, "0"),
         (np.float32(16777216), "16777216"),
         (2.0**53, "9007199254740992"),
+        (decimal.Decimal("3.00"), "3"),
+        (decimal.Decimal(2**60 + 1), str(2**60 + 1)),
         (True, "1"),
         (np.False_, "0"),
         ("", ""),
@@ -47,6 +49,7 @@ def encode(cells, info):
         (np.float16("nan"), ""),
         (pd.NA, ""),
         (pd.NaT, ""),
+        (decimal.Decimal("nan"), ""),
     ],
     ids=lambda value: f"{type(value).__name__}-{value!r}",
 )
@@ -58,7 +61,10 @@ def test_a_category_is_text_or_a_whole_number(cell, text):
 
 @pytest.mark.parametrize(
     "cell",
-    [2.5, np.inf, 2.0**53 + 2, ["a"], {}, datetime.date(2024, 1, 1), b"\xff", "\ud800", 1j],
+    [
+        *(2.5, np.inf, 2.0**53 + 2, decimal.Decimal("2.5"), decimal.Decimal("inf"), 1j),
+        *(["a"], {}, datetime.date(2024, 1, 1), b"\xff", "\ud800"),
+    ],
     ids=repr,
 )
 def test_what_is_no_category_is_refused_with_row_column_and_value(cell):
@@ -122,6 +128,8 @@ TRAINED = st.one_of(
         st.one_of(st.none(), st.floats(), st.integers(-9, 9).map(float), st.just(2.0**53)),
         min_size=1,
     ),
+    st.lists(st.one_of(st.none(), st.decimals(-(10**18), 10**18, places=0)), min_size=1),
+    st.lists(st.one_of(st.none(), st.decimals(-99, 99, places=1)), min_size=1),
 )
 
 
@@ -144,6 +152,34 @@ def test_categories_are_those_of_training(cells):
     frame = pd.DataFrame({"x": cells})
     served = outcome(lambda: encode_rows(frame, {"x": TEXT})["x"], RowError)
     assert served == trained_categories(frame["x"])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        *(np.array([0, 7, 100], kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")),
+        *(np.array([-7, 2**11, np.nan], kind) for kind in ("f2", "f4", "f8")),
+        np.array([2**64 - 1], np.uint64),
+        np.array([2.5], np.float32),
+        np.array([True, False]),
+        [np.str_("a"), "é", ""],
+        [b"a", b"\xc3\xa9", np.bytes_(b""), None],
+        [b"\xff"],
+        [decimal.Decimal(text) for text in ("3", "-3.00", "1E+2", "-0.0", "nan")],
+        [decimal.Decimal("3.5")],
+        [datetime.date(2024, 1, 1)],
+        [datetime.datetime(2024, 1, 1)],
+        [datetime.timedelta(1)],
+        [pd.Timestamp("2024-01-01")],
+    ],
+    ids=lambda cells: f"{getattr(cells, 'dtype', type(cells[0]).__name__)}-{cells[0]!r}",
+)
+def test_categories_of_every_type_are_those_of_training(cells):
+    assert outcome(lambda: encode(list(cells), TEXT), RowError) == trained_categories(cells)
+    frame = pd.DataFrame({"x": cells})
+    assert outcome(lambda: encode_rows(frame, {"x": TEXT})["x"], RowError) == trained_categories(
+        frame["x"]
+    )
 
 
 @given(st.one_of(TRAINED, st.lists(st.text("019.-+e_ anif", max_size=5), min_size=1)))

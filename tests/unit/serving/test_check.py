@@ -1,21 +1,26 @@
 """The check finds what is wrong with a version, each time by its own means."""
 
 import ast
+import collections
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow.core.framework.types_pb2 import DT_INT64
 from tensorflow.core.protobuf import saved_model_pb2
 
 import mptrec_tf.serving
 from mptrec_tf import ServingError, Task
 from mptrec_tf.serving import check, export
 from mptrec_tf.serving.cases import read_cases
+from mptrec_tf.serving.checking import lint
 
 LOADERS = pathlib.Path(mptrec_tf.serving.__file__).parent / "checking" / "loaders"
 
@@ -68,6 +73,22 @@ def test_the_stored_scores_are_those_of_the_keras_model(exported):
     case = read_cases(exported[0] / "1")[0]
     scores = case.outputs["click"]["values"]
     assert scores == pytest.approx(exported[1]["click"][: len(scores)].tolist(), abs=1e-6)
+
+
+def test_each_file_is_read_once(version, monkeypatch):
+    read = collections.Counter()
+
+    def counted(function):
+        def call(file, *arguments):
+            read[pathlib.Path(file).name] += 1
+            return function(file, *arguments)
+
+        return call
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", counted(pathlib.Path.read_bytes))
+    monkeypatch.setattr(tf.data, "TFRecordDataset", counted(tf.data.TFRecordDataset))
+    assert not problems(version, loaders=())
+    assert (read["saved_model.pb"], read["tf_serving_warmup_requests"]) == (1, 1)
 
 
 def test_changed_weights_are_found(version):
@@ -228,6 +249,21 @@ def call_python(meta_graph):
 def test_signatures_that_a_server_would_fail_on_are_named(change, problem, version):
     edit(version, change)
     assert problem in problems(version)[0]
+
+
+def test_problems_are_named_in_alphabetical_order(version, monkeypatch):
+    names = [f"output{number}" for number in range(8)]
+    monkeypatch.setitem(lint.OUTPUTS, "tensorflow/serving/regress", dict.fromkeys(names, DT_INT64))
+
+    def many_outputs(meta_graph):
+        outputs = meta_graph.signature_def["click"].outputs
+        output = outputs.pop("outputs")
+        for name in names:
+            outputs[name].CopyFrom(output)
+
+    edit(version, many_outputs)
+    found = re.findall(r"output '(\w+)' is float32", problems(version)[0])
+    assert found == names
 
 
 def test_what_is_no_saved_model_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from mptrec_tf import FeatureEncoder, Task
 from mptrec_tf.models import MODELS
 from mptrec_tf.serving.exporting.samples import raw_rows, to_examples
-from mptrec_tf.serving.exporting.signatures import ServedModel
+from mptrec_tf.serving.exporting.signatures import ServingGraph
 from mptrec_tf.serving.manifest import Manifest
 
 from .conftest import FEATURES
@@ -29,7 +29,7 @@ def test_the_graph_answers_as_the_model(adapted, rows, name):
         model.add_task(Task("visits", "visits", kind="regression"))
     expected = model(adapted.encode(rows))
 
-    served = ServedModel(model)
+    served = ServingGraph(model)
 
     examples = tf.constant(to_examples(FEATURES, raw_rows(FEATURES, rows)))
     scores = served.signatures["serving_default"](examples=examples)

@@ -107,12 +107,20 @@ def stage(base_path, content):
 
 
 def test_only_whole_numbers_are_versions_and_a_number_in_use_is_not_taken(tmp_path):
-    for name in ("3", "10", "latest", "-4", "1.5", ".staging-x"):
+    for name in ("3", "10", "010", "latest", "-4", "1.5", ".staging-x", str(2**63)):
         (tmp_path / name).mkdir()
     (tmp_path / "12").write_text("a file")
     assert versions(tmp_path) == [3, 10]
     assert stage(tmp_path, "new") == 13
     assert versions(tmp_path / "absent") == []
+
+
+def test_the_largest_number_of_64_bits_is_the_last_version(tmp_path):
+    (tmp_path / str(2**63 - 1)).mkdir()
+    assert versions(tmp_path) == [2**63 - 1]
+    with pytest.raises(ServingError, match=str(2**63)):
+        stage(tmp_path, "new")
+    assert names(tmp_path) == [str(2**63 - 1)]
 
 
 def test_writers_at_once_get_a_version_each(tmp_path):

@@ -11,6 +11,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mptrec_tf.errors import ServingError
+from mptrec_tf.serving.config.files import read_models
 from mptrec_tf.serving.local.config import read_config, single_model
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.manager import Manager
@@ -237,31 +238,21 @@ def test_names_with_parts_of_paths_are_refused(base_path, name):
         single_model(name, base_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("model_config_list {", "no ModelServerConfig in text format"),
-        ("custom_model_config {}", "only a model_config_list is supported"),
-        ("", "only a model_config_list is supported"),
-        (
-            "model_config_list { config { name: 'a' base_path: 'b' model_platform: 'tensorflow'} }",
-            r"Expected model a to have an absolute path or URI; got base_path\(\)=b",
-        ),
-        (
-            "model_config_list { config { name: 'a' base_path: '/b' } }",
-            "model a: model_platform is '', expected 'tensorflow'",
-        ),
-        (
-            "model_config_list {"
-            + "config { name: 'a' base_path: '/b' model_platform: 'tensorflow' }" * 2
-            + "}",
-            "Illegal to list model a multiple times",
-        ),
-    ],
-    ids=["syntax", "custom", "empty", "relative", "platform", "twice"],
-)
-def test_configurations_that_cannot_be_served_name_the_file(tmp_path, text, says):
+def test_an_empty_configuration_serves_nothing_until_there_are_models(base_path):
+    tiny_models.save(base_path, 1)
+    manager = Manager(ModelServerConfig())
+    manager.reload(ModelServerConfig())
+    assert served(manager) == []
+    manager.reload(config_of(base_path))
+    # A file that is just being written must not unload all.
+    with pytest.raises(RequestError, match="Cannot transition to requested config"):
+        manager.reload(ModelServerConfig())
+    assert served(manager) == [1]
+
+
+def test_a_url_is_refused_here_and_not_by_a_server(tmp_path):
     file = tmp_path / "models.config"
-    file.write_text(text)
-    with pytest.raises(ServingError, match=rf"models.config: {says}"):
+    file.write_text(text_format.MessageToString(config_of("gs://bucket/tiny")))
+    assert read_models(file).base_path("tiny") == "gs://bucket/tiny"
+    with pytest.raises(ServingError, match=r"models.config: .*'tiny' is a URL.*'gs://bucket/tiny'"):
         read_config(file)

@@ -9,9 +9,10 @@ import tensorflow as tf
 import tiny_models
 from tensorflow_serving.apis import prediction_log_pb2
 
+from mptrec_tf.serving.layout import WARMUP_FILE
 from mptrec_tf.serving.local.errors import RequestError
 from mptrec_tf.serving.local.servable import Servable
-from mptrec_tf.serving.local.warmup import REQUESTS, warm_up
+from mptrec_tf.serving.local.warmup import warm_up
 
 ROWS = [(1.0, ["a"]), (64.0, [])]
 
@@ -59,7 +60,7 @@ def multi_log():
 
 
 def write_warmup(path, records):
-    file = path / REQUESTS
+    file = path / WARMUP_FILE
     file.parent.mkdir()
     with tf.io.TFRecordWriter(str(file)) as writer:
         for record in records:

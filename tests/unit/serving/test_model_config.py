@@ -11,6 +11,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from mptrec_tf.errors import ServingError
 from mptrec_tf.serving.config.files import edit_models, read_models, write_text
 from mptrec_tf.serving.config.models import ServedModels
+from mptrec_tf.serving.local.config import read_config
 
 WRITTEN_BY_HAND = """\
 # Two models, as an engineer would write them.
@@ -131,20 +132,44 @@ def test_the_last_version_stays():
     [
         ("model_config_list {", '1:19 : Expected "}"'),
         ("model_config_list { config { nme: 'a' } }", "nme"),
-        ("model_config_list { config { name: 'a' base_path: 'a' } }", "'a'"),
-        ("model_config_list {%s}" % ("config { name: 'a' base_path: '/a' }" * 2), "more than once"),
+        (WRITTEN_BY_HAND.replace("/models/census", "census"), "'census' is resolved by the server"),
+        (WRITTEN_BY_HAND.replace("'ads'", "'census'"), "'census' is there more than once"),
+        (WRITTEN_BY_HAND.replace("'ads'", "'../ads'"), "'../ads'"),
+        (WRITTEN_BY_HAND.replace("'tensorflow'", "'tensorfow'"), "of 'census' is 'tensorfow'"),
+        (WRITTEN_BY_HAND.replace("model_platform: 'tensorflow'", ""), "of 'census' is ''"),
+        (WRITTEN_BY_HAND.replace("name:", "model_type: TENSORFLOW name:"), "of 'census' is"),
         (WRITTEN_BY_HAND.replace("value: 1", "value: 2"), "'stable' of 'census'"),
         ("custom_model_config { type_url: 'x' }", "custom_model_config"),
     ],
-    ids=["half", "unknown field", "relative", "twice", "label of nothing", "custom"],
+    ids=[
+        *("half", "unknown field", "relative", "twice", "path", "platform", "no platform"),
+        *("platform twice", "label of nothing", "custom"),
+    ],
 )
-def test_a_file_that_a_server_would_refuse_is_refused(text, named, tmp_path):
+@pytest.mark.parametrize("read", [read_models, read_config])
+def test_a_file_that_a_server_would_refuse_is_refused(read, text, named, tmp_path):
     path = tmp_path / "models.config"
     path.write_text(text)
     with pytest.raises(ServingError) as error:
-        read_models(path)
+        read(path)
     assert str(error.value).startswith(f"{path}: ")
     assert named in str(error.value)
+
+
+@pytest.mark.parametrize("read", [lambda path: read_models(path).config, read_config])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        WRITTEN_BY_HAND.replace("gs://bucket", "/models"),
+        "model_config_list { config { name: 'a' base_path: '/a' model_type: TENSORFLOW } }",
+    ],
+    ids=["empty", "by hand", "older"],
+)
+def test_a_file_that_a_server_would_take_is_taken(read, text, tmp_path):
+    path = tmp_path / "models.config"
+    path.write_text(text)
+    assert read(path) == text_format.Parse(text, ModelServerConfig())
 
 
 def test_a_file_that_is_not_there(tmp_path):
