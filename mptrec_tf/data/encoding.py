@@ -6,7 +6,7 @@ import pathlib
 import re
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import keras
@@ -19,7 +19,14 @@ from mptrec_tf.data.columns import as_floats, as_lists, as_strings
 from mptrec_tf.data.readers import Chunk, Source, read_chunks
 from mptrec_tf.data.sketches import CategoryCounts, NumberCounts
 from mptrec_tf.errors import DataError, ModelError, SpecError
-from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, MultiValuedFeature, NumericFeature
+from mptrec_tf.spec import (
+    CategoricalFeature,
+    DataSpec,
+    Feature,
+    MultiValuedFeature,
+    NumericFeature,
+    Task,
+)
 from mptrec_tf.spec.given import given_features
 from mptrec_tf.spec.parsing import dump, parse
 
@@ -544,6 +551,33 @@ def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> 
     ]
     if differences:
         raise SpecError(f"{where} was made from another spec: " + "; ".join(sorted(differences)))
+
+
+def check_same_tasks(tasks: Iterable[Task], spec: DataSpec, where: str) -> None:
+    """Refuses a model of which a task is defined otherwise than in a spec.
+
+    Args:
+        tasks: The model's tasks; those that the spec lacks pass.
+        spec: The spec.
+        where: What to call the model in an error, such as its file.
+
+    Raises:
+        SpecError: Names the task and how each side defines it.
+
+    Example:
+
+    >>> spec = DataSpec([NumericFeature("age")], [Task("buy", "paid")])
+    >>> check_same_tasks([Task("buy", "bought")], spec, "model.keras")
+    Traceback (most recent call last):
+    mptrec_tf.errors.SpecError: model.keras was made from another spec: the task 'buy' is ...
+    """
+    ours = {task.name: task for task in spec.tasks}
+    for task in tasks:
+        if ours.get(task.name, task) != task:
+            raise SpecError(
+                f"{where} was made from another spec: the task {task.name!r} is {dump(task)} in "
+                f"the model and {dump(ours[task.name])} in the spec"
+            )
 
 
 def _rules_of(feature: Feature) -> list[Any]:
