@@ -216,15 +216,14 @@ class Runner:
             chosen = dataclasses.replace(run, config=with_values(run.config, stage, tuned))
         model, result = train(chosen, data, directory, parent_file, verbose=self.verbose)
         save_model(model, directory / MODEL_FILE)
-        identical, older = None, 0
+        identical = None
         if parent is not None:
             old, new = parent["predictions"], result["predictions"]
-            identical, older = old == {task: new[task] for task in old}, parent["parameters"]
+            identical = old == {task: new[task] for task in old}
         return chosen, {
             "tuned": tuned,
             "trials": run.config.tuner.trials if tuned is not None else 0,
             **result,
-            "parameters": older + result["trained_parameters"],
             "old_tasks_identical": identical,
         }
 

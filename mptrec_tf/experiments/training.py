@@ -15,12 +15,12 @@ from mptrec_tf.config import Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.evaluation.batches import graph
 from mptrec_tf.evaluation.metrics import Scored
-from mptrec_tf.evaluation.two_stage import parameter_count
 from mptrec_tf.experiments.costs import matmul_flops
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.insight import gate_means, representations
 from mptrec_tf.experiments.plan import MODULES, Run
 from mptrec_tf.experiments.trees import fit_trees
+from mptrec_tf.models.parameters import count_parameters
 from mptrec_tf.models.registry import model_class
 from mptrec_tf.spec.parsing import dump, parse
 from mptrec_tf.training.fitting import CACHE, fit_stage, with_cache
@@ -129,12 +129,14 @@ def train(
     )
     spent = time.perf_counter() - begun
     names = [task.name for task in model.tasks]
+    parameters = count_parameters(model)
     scored = {part: score(model, data, part, names) for part in SCORED}
     return model, {
         "tasks": names,
         **{part: _metrics(scored[part]) for part in SCORED},
         "predictions": {name: _digest([scored[part][name] for part in SCORED]) for name in names},
-        "trained_parameters": parameter_count(model.trainable_weights),
+        "parameters": parameters.total,
+        "trained_parameters": parameters.trained,
         "flops": _flops(model, stage.train.batches(run.stage.training.batch_size), data),
         "epochs": len(trained.epochs),
         "best_epoch": trained.best_epoch + 1,

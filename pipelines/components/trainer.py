@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras_tuner
-import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.config import Config, Stage1Config, Stage2Config
@@ -29,6 +28,7 @@ from mptrec_tf.data.datasets import (
 from mptrec_tf.data.encoded import RowsInMemory
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.models import MPTRec, load_model, save_model
+from mptrec_tf.models.parameters import count_parameters
 from mptrec_tf.serving import write_version
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump, parse
@@ -225,14 +225,13 @@ def write_model(trained: Trained, settings: Any, directory: str, name: str) -> N
     write_version(trained.model, directory, name=name, metrics=metrics)
     with written_locally(os.path.join(directory, MODEL_FILE)) as file:
         save_model(trained.model, file)
+    parameters = count_parameters(trained.model)
     training = {
         "settings": dump(settings),
         "best_epoch": trained.best_epoch,
         "epochs": trained.epochs,
-        "parameters": trained.model.count_params(),
-        "trained_parameters": sum(
-            int(np.prod(weight.shape)) for weight in trained.model.trainable_weights
-        ),
+        "parameters": parameters.total,
+        "trained_parameters": parameters.trained,
     }
     with tf.io.gfile.GFile(os.path.join(directory, TRAINING_FILE), "w") as opened:
         opened.write(json.dumps(training, indent=1))
