@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import keras_tuner
 import tensorflow as tf
 
-from mptrec_tf.config import Config, Stage1Config, Stage2Config
+from mptrec_tf.config import Config, Stage, Stage1Config, Stage2Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.data.datasets import (
     EXAMPLE_ID,
@@ -39,7 +39,7 @@ from mptrec_tf.training.stages import (
     stage1_model,
     stage2_identity,
 )
-from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
+from mptrec_tf.tuning.hyperparameters import with_hyperparameters
 from pipelines.components.preprocessing import read_encoder
 from pipelines.examples import COMPRESSION, parse_encoded, read_records
 from pipelines.files import local_copy, written_locally
