@@ -146,7 +146,7 @@ class Runner:
 
     def _refuse_outdated(self, experiment: Experiment, cells: list[Cell]) -> None:
         results = self._results(experiment)
-        lines = outdated(experiment, cells, results.lines())
+        lines = outdated(cells, results.lines())
         if lines:
             named = sorted({f"{line['variant']!r} with seed {line['seed']}" for line in lines})
             more = f" and {len(named) - 3} more" if len(named) > 3 else ""
