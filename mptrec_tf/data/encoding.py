@@ -653,18 +653,28 @@ def numbers_of(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
     Raises:
         DataError: If a value is no finite number, or missing where there is no stand-in.
     """
+    values = given_numbers(feature, chunk)
+    if feature.missing is None:
+        return values
+    return np.where(np.isnan(values), feature.missing, values)
+
+
+def given_numbers(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
+    """A numeric column of some rows, NaN where a number is missing.
+
+    Raises:
+        DataError: If a value is no finite number, or missing where there is no stand-in.
+    """
     values = as_floats(chunk.table[feature.name], feature.name, chunk.where)
     missing = np.isnan(values)
-    if missing.any():
-        if feature.missing is None:
-            raise DataError(
-                f"{chunk.where}: column {feature.name!r} has {missing.sum()} empty or NaN cells; "
-                "fill them, or give the feature a value for `missing`"
-            )
-        values = np.where(missing, feature.missing, values)
-    if not np.isfinite(values.astype(np.float32)).all():
-        value = values[~np.isfinite(values.astype(np.float32))][0]
-        raise DataError(f"{chunk.where}: column {feature.name!r} has the value {value}")
+    if feature.missing is None and missing.any():
+        raise DataError(
+            f"{chunk.where}: column {feature.name!r} has {missing.sum()} empty or NaN cells; "
+            "fill them, or give the feature a value for `missing`"
+        )
+    wrong = ~(missing | np.isfinite(values.astype(np.float32)))
+    if wrong.any():
+        raise DataError(f"{chunk.where}: column {feature.name!r} has the value {values[wrong][0]}")
     return values
 
 
