@@ -8,15 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from mptrec_tf.config import Config
-from mptrec_tf.data import Chunk, check_same_features, has_labels, read_chunks
+from mptrec_tf.data import Chunk, check_same_features, check_same_tasks, has_labels, read_chunks
 from mptrec_tf.data.encoding import Encoded
 from mptrec_tf.data.readers import Source, describe
 from mptrec_tf.data.unknown import UnknownValues
-from mptrec_tf.errors import SpecError
 from mptrec_tf.models import GrowingModel, load_model
 from mptrec_tf.models.growing import ModelT
 from mptrec_tf.spec import CategoricalFeature, Task
-from mptrec_tf.spec.parsing import dump
 
 BATCH_SIZE = 4096
 
@@ -35,13 +33,7 @@ def load_model_of(config: Config, path: pathlib.Path, kind: type[ModelT]) -> Mod
     """
     model = load_model(path, kind)
     check_same_features(model.encoder, config.spec, str(path))
-    for task in model.tasks:
-        for ours in config.tasks:
-            if ours.name == task.name and ours != task:
-                raise SpecError(
-                    f"{path}: the task {task.name!r} is {dump(task)} in the model and "
-                    f"{dump(ours)} in the configuration"
-                )
+    check_same_tasks(model.tasks, config.spec, str(path))
     return model
 
 

@@ -26,6 +26,7 @@ def show(args: argparse.Namespace) -> None:
     """Prints two tables and the number of parameters."""
     start_tensorflow()
     from mptrec_tf.models import GrowingModel, load_model
+    from mptrec_tf.models.parameters import count_parameters
 
     model = load_model(args.model, GrowingModel)
     print_table(
@@ -41,4 +42,4 @@ def show(args: argparse.Namespace) -> None:
             for f in encoder.features
         ],
     )
-    print(f"\n{type(model).__name__}: {model.count_params():,} parameters")
+    print(f"\n{type(model).__name__}: {count_parameters(model).total:,} parameters")

@@ -151,6 +151,7 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
     from mptrec_tf.errors import ModelError
     from mptrec_tf.evaluation import evaluate
     from mptrec_tf.models import MPTRec
+    from mptrec_tf.models.parameters import count_parameters
     from mptrec_tf.training import prompt_tune
     from mptrec_tf.training.stages import MODEL_FILE, require_tasks_kept
     from mptrec_tf.training.workers import is_chief
@@ -176,6 +177,7 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
             prediction_digests(model, sources.validation, old_tasks) == digests
             and model.fingerprint(frozen_only=True) == fingerprint
         )
+        parameters = count_parameters(model)
         report.update(
             model=args.output / MODEL_FILE,
             base=args.model,
@@ -186,8 +188,8 @@ def _add_task(args: argparse.Namespace, strategy: tf.distribute.Strategy) -> Non
             },
             old_tasks_identical=identical,
             fingerprint=fingerprint,
-            trainable_parameters=sum(w.numpy().size for w in model.trainable_weights),
-            total_parameters=model.count_params(),
+            trainable_parameters=parameters.trained,
+            total_parameters=parameters.total,
             **_report(trained, args),
         )
         write_json(args.output / f"{args.task}-results.json", report)

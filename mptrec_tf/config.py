@@ -2,19 +2,21 @@
 
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import keras
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mptrec_tf.errors import SpecError
+from mptrec_tf.models.arguments import check_own_embeddings
 from mptrec_tf.pipeline_config import METRICS, PipelineConfig
 from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, Task
 from mptrec_tf.spec.features import Strings
-from mptrec_tf.spec.parsing import STRICT, load_yaml, parse
+from mptrec_tf.spec.parsing import STRICT, dump, load_yaml, parse
 from mptrec_tf.spec.space import Parameter
 
 
@@ -32,6 +34,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Units = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 Activation = Annotated[str, AfterValidator(_check_activation)]
 Cache = Literal["auto", "memory", "disk"] | None
+Stage = Literal["stage1", "stage2"]
 Files = str | Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -149,7 +152,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ModuleConfig:
-    """The arguments of `MPTRec.add_task`, with its meanings and defaults, except the dropout.
+    """The arguments of `PromptModule`, with its meanings and defaults, except the dropout.
 
     Args:
         dropout: Defaults to 0.1.
@@ -168,13 +171,7 @@ class ModuleConfig:
 
     @model_validator(mode="after")
     def _check_embeddings(self) -> "ModuleConfig":
-        if self.embedding_dim and not self.input_projection:
-            raise ValueError(
-                "an embedding_dim above 0 needs an input_projection above 0: the task's own "
-                "embeddings join the path from the input"
-            )
-        if self.embedding_features and not self.embedding_dim:
-            raise ValueError("embedding_features need an embedding_dim above 0")
+        check_own_embeddings(self.embedding_dim, self.input_projection, self.embedding_features)
         return self
 
 
@@ -330,14 +327,11 @@ class Config:
             space[key].extremes if key in space else [getattr(module, key)]
             for key in ("embedding_dim", "input_projection")
         )
-        if any(dims) and not all(widths):
-            raise ValueError(
-                "tuner.stage2: input_projection must be above 0 wherever embedding_dim may be"
-            )
-        if module.embedding_features and not all(dims):
-            raise ValueError(
-                "tuner.stage2: embedding_dim must be above 0, since there are embedding_features"
-            )
+        for dim, width in itertools.product(dims, widths):
+            try:
+                check_own_embeddings(dim, width, module.embedding_features)
+            except ValueError as error:
+                raise ValueError(f"tuner.stage2: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -369,3 +363,29 @@ class Config:
             SpecError: If anything does not fit; every problem is named with its key and value.
         """
         return parse(cls, load_yaml(path), str(path))
+
+
+def parts_of(config: Config, stage: Stage) -> dict[str, Any]:
+    """The parts of a stage whose settings can be tuned: its model or module, and its training."""
+    names = ("model", "training") if stage == "stage1" else ("module", "training")
+    return {name: getattr(getattr(config, stage), name) for name in names}
+
+
+def with_settings(config: Config, stage: Stage, values: Mapping[str, Any]) -> Config:
+    """A configuration with other settings of a stage's model or module and of its training.
+
+    Args:
+        config: The configuration.
+        stage: `"stage1"` or `"stage2"`.
+        values: By name of the setting.
+
+    Raises:
+        SpecError: If a value is not one that its setting allows.
+    """
+    part = getattr(config, stage)
+    plain = dump(part)
+    for name, settings in parts_of(config, stage).items():
+        known = {field.name for field in dataclasses.fields(settings)}
+        plain[name] = dump(settings) | {k: v for k, v in values.items() if k in known}
+    chosen = parse(type(part), plain, f"the chosen settings of {stage}")
+    return dataclasses.replace(config, **{stage: chosen})

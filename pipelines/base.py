@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from mptrec_tf.config import Config
-from mptrec_tf.data import check_same_features
+from mptrec_tf.data import check_same_features, check_same_tasks
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.models import load_model
 from mptrec_tf.serving import Manifest
@@ -67,7 +67,8 @@ def check_base(config: Config, task: str, base: Base, sources: Mapping[str, str]
 
     Raises:
         SpecError: If the base was made from other features, or a task is defined otherwise.
-        PipelineError: If the graph does not belong to the model, or the task is there already.
+        PipelineError: If the graph does not belong to the model, the task is there already, or the
+            configuration lacks a task of the base.
     """
     model = load_model(base_model_file(os.path.join(base.model, SERVING_DIRECTORY)))
     check_same_features(model.encoder, config.spec, base.model)
@@ -78,15 +79,10 @@ def check_base(config: Config, task: str, base: Base, sources: Mapping[str, str]
             f"the base {base.model} already has the task {task!r}; to train it anew, choose an "
             "older base"
         )
-    ours = {known.name: known for known in config.tasks}
-    for known in model.tasks:
-        if known.name not in ours:
-            raise PipelineError(f"tasks: the base has a task {known.name!r}, which is not in them")
-        if ours[known.name] != known:
-            raise PipelineError(
-                f"tasks: {known.name!r} is {dump(known)} in the base and "
-                f"{dump(ours[known.name])} in the configuration"
-            )
+    check_same_tasks(model.tasks, config.spec, base.model)
+    lacking = [name for name in names if name not in {known.name for known in config.tasks}]
+    if lacking:
+        raise PipelineError(f"tasks: the base has a task {lacking[0]!r}, which is not in them")
     return labelled(model.tasks, sources)
 
 

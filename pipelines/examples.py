@@ -16,16 +16,16 @@ import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from mptrec_tf.data import FeatureEncoder, encode_labels
-from mptrec_tf.data.columns import as_floats, as_strings
+from mptrec_tf.data.columns import as_strings
 from mptrec_tf.data.datasets import Batch, without_autotuning
-from mptrec_tf.data.encoding import lists_of, numbers_of, texts_of
+from mptrec_tf.data.encoding import given_numbers, lists_of, texts_of
+from mptrec_tf.data.examples import COMPRESSION, lists_of_one, record_writer
 from mptrec_tf.data.readers import Chunk
 from mptrec_tf.serving.exporting.signatures import encoded_specs
 from mptrec_tf.spec import Feature, MultiValuedFeature, NumericFeature, Task
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 LABEL, WEIGHT = "label:", "weight:"
-COMPRESSION = "GZIP"
 BATCH_ROWS = 8192
 LEAST = np.finfo(np.float32).tiny
 """What a labelled row with the weight 0 weighs."""
@@ -60,17 +60,18 @@ def raw_examples(
         weight = np.maximum(weights.get(name, np.float32(1)), LEAST)
         weight = np.where(known, weight, np.float32(0))
         always = np.ones(len(label), bool)
-        columns[LABEL + name] = _lists(pa.array(np.where(known, label, 0), pa.float32()), always)
-        columns[WEIGHT + name] = _lists(pa.array(weight, pa.float32()), always)
+        columns[LABEL + name] = lists_of_one(
+            pa.array(np.where(known, label, 0), pa.float32()), always
+        )
+        columns[WEIGHT + name] = lists_of_one(pa.array(weight, pa.float32()), always)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     return RecordBatchToExamplesEncoder().encode(batch)
 
 
 def _cells(feature: Feature, chunk: Chunk) -> pa.Array:
     if isinstance(feature, NumericFeature):
-        numbers_of(feature, chunk)
-        values = as_floats(chunk.table[feature.name], feature.name, chunk.where)
-        return _lists(pa.array(values.astype(np.float32)), ~np.isnan(values))
+        values = given_numbers(feature, chunk)
+        return lists_of_one(pa.array(values.astype(np.float32)), ~np.isnan(values))
     if isinstance(feature, MultiValuedFeature):
         lists = lists_of(feature, chunk)
         filled = pc.greater(pc.list_value_length(lists), 0)
@@ -81,16 +82,7 @@ def _cells(feature: Feature, chunk: Chunk) -> pa.Array:
 def _texts(texts: pa.Array) -> pa.Array:
     """Lists of one text, null where it is empty."""
     present = texts.fill_null("").to_numpy(zero_copy_only=False) != ""
-    return _lists(texts.cast(pa.binary()), present)
-
-
-def _lists(values: pa.Array, present: np.ndarray) -> pa.Array:
-    """Lists of one value, null where it is not present."""
-    offsets = np.concatenate([[0], np.cumsum(present)]).astype(np.int32)
-    absent = np.concatenate([~present, [False]])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, mask=absent), values.filter(pa.array(present))
-    )
+    return lists_of_one(texts.cast(pa.binary()), present)
 
 
 def encoded_examples(columns: Mapping[str, np.ndarray]) -> list[bytes]:
@@ -119,8 +111,7 @@ def open_writer(directory: str, number: int) -> tf.io.TFRecordWriter:
         number: Number of the file, from 0.
     """
     tf.io.gfile.makedirs(directory)
-    options = tf.io.TFRecordOptions(compression_type=COMPRESSION, compression_level=1)
-    return tf.io.TFRecordWriter(os.path.join(directory, f"data_tfrecord-{number:05d}.gz"), options)
+    return record_writer(os.path.join(directory, f"data_tfrecord-{number:05d}.gz"))
 
 
 def split_files(examples: str, split: str) -> list[str]:

@@ -224,14 +224,14 @@ class Store:
         runs = [self._run(context, holder) for context in contexts]
         return sorted((run for run in runs if run is not None), key=lambda run: run.started)
 
-    def executions_of_run(self, run_id: str, holder: Holder | None = None) -> tuple[Execution, ...]:
+    def executions_of_run(self, run_id: str) -> tuple[Execution, ...]:
         """The components of one run, in the order in which they began.
 
         Raises:
             PipelineError: If there is no such run.
         """
         context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
-        run = self._run(context, holder) if context is not None else None
+        run = self._run(context, None) if context is not None else None
         if run is None:
             raise PipelineError(f"{self.place}: no run {run_id!r}")
         return run.executions

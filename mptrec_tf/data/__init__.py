@@ -4,7 +4,7 @@ from mptrec_tf.data import ali_ccp, byte_rec, census_income, synthetic
 from mptrec_tf.data.conversion import convert
 from mptrec_tf.data.datasets import dataset_of_arrays, encode_rows, make_dataset
 from mptrec_tf.data.encoded import EncodedRows, RowsInFiles, RowsInMemory
-from mptrec_tf.data.encoding import FeatureEncoder, check_same_features
+from mptrec_tf.data.encoding import FeatureEncoder, check_same_features, check_same_tasks
 from mptrec_tf.data.labels import encode_labels, has_labels
 from mptrec_tf.data.readers import Chunk, read_chunks
 
@@ -18,6 +18,7 @@ __all__ = [
     "byte_rec",
     "census_income",
     "check_same_features",
+    "check_same_tasks",
     "convert",
     "dataset_of_arrays",
     "encode_labels",

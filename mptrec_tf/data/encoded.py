@@ -1,5 +1,6 @@
 """Encoded rows that any number of trainings take their batches from."""
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -29,7 +30,9 @@ class EncodedRows(Protocol):
     ```
     """
 
-    digest: str
+    @property
+    def digest(self) -> str:
+        """What tells the rows apart from others."""
 
     def batches(
         self,
@@ -64,8 +67,12 @@ class RowsInMemory:
     """
 
     def __init__(self, arrays: Batch) -> None:
-        self.digest = summarize([arrays]).digest
         self._tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """See `EncodedRows.digest`; all rows are read for it, which batches alone do not need."""
+        return summarize([self._tensors]).digest
 
     def batches(
         self,

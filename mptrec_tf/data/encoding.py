@@ -6,7 +6,7 @@ import pathlib
 import re
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import keras
@@ -19,7 +19,14 @@ from mptrec_tf.data.columns import as_floats, as_lists, as_strings
 from mptrec_tf.data.readers import Chunk, Source, read_chunks
 from mptrec_tf.data.sketches import CategoryCounts, NumberCounts
 from mptrec_tf.errors import DataError, ModelError, SpecError
-from mptrec_tf.spec import CategoricalFeature, DataSpec, Feature, MultiValuedFeature, NumericFeature
+from mptrec_tf.spec import (
+    CategoricalFeature,
+    DataSpec,
+    Feature,
+    MultiValuedFeature,
+    NumericFeature,
+    Task,
+)
 from mptrec_tf.spec.given import given_features
 from mptrec_tf.spec.parsing import dump, parse
 
@@ -546,6 +553,33 @@ def check_same_features(encoder: FeatureEncoder, spec: DataSpec, where: str) -> 
         raise SpecError(f"{where} was made from another spec: " + "; ".join(sorted(differences)))
 
 
+def check_same_tasks(tasks: Iterable[Task], spec: DataSpec, where: str) -> None:
+    """Refuses a model of which a task is defined otherwise than in a spec.
+
+    Args:
+        tasks: The model's tasks; those that the spec lacks pass.
+        spec: The spec.
+        where: What to call the model in an error, such as its file.
+
+    Raises:
+        SpecError: Names the task and how each side defines it.
+
+    Example:
+
+    >>> spec = DataSpec([NumericFeature("age")], [Task("buy", "paid")])
+    >>> check_same_tasks([Task("buy", "bought")], spec, "model.keras")
+    Traceback (most recent call last):
+    mptrec_tf.errors.SpecError: model.keras was made from another spec: the task 'buy' is ...
+    """
+    ours = {task.name: task for task in spec.tasks}
+    for task in tasks:
+        if ours.get(task.name, task) != task:
+            raise SpecError(
+                f"{where} was made from another spec: the task {task.name!r} is {dump(task)} in "
+                f"the model and {dump(ours[task.name])} in the spec"
+            )
+
+
 def _rules_of(feature: Feature) -> list[Any]:
     """What of a feature decides how it is encoded, beside what is learned."""
     names = ("kind", "missing", "hash_buckets", "missing_values", "max_length", "separator")
@@ -619,18 +653,28 @@ def numbers_of(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
     Raises:
         DataError: If a value is no finite number, or missing where there is no stand-in.
     """
+    values = given_numbers(feature, chunk)
+    if feature.missing is None:
+        return values
+    return np.where(np.isnan(values), feature.missing, values)
+
+
+def given_numbers(feature: NumericFeature, chunk: Chunk) -> np.ndarray:
+    """A numeric column of some rows, NaN where a number is missing.
+
+    Raises:
+        DataError: If a value is no finite number, or missing where there is no stand-in.
+    """
     values = as_floats(chunk.table[feature.name], feature.name, chunk.where)
     missing = np.isnan(values)
-    if missing.any():
-        if feature.missing is None:
-            raise DataError(
-                f"{chunk.where}: column {feature.name!r} has {missing.sum()} empty or NaN cells; "
-                "fill them, or give the feature a value for `missing`"
-            )
-        values = np.where(missing, feature.missing, values)
-    if not np.isfinite(values.astype(np.float32)).all():
-        value = values[~np.isfinite(values.astype(np.float32))][0]
-        raise DataError(f"{chunk.where}: column {feature.name!r} has the value {value}")
+    if feature.missing is None and missing.any():
+        raise DataError(
+            f"{chunk.where}: column {feature.name!r} has {missing.sum()} empty or NaN cells; "
+            "fill them, or give the feature a value for `missing`"
+        )
+    wrong = ~(missing | np.isfinite(values.astype(np.float32)))
+    if wrong.any():
+        raise DataError(f"{chunk.where}: column {feature.name!r} has the value {values[wrong][0]}")
     return values
 
 

@@ -13,10 +13,8 @@ from mptrec_tf.data.columns import as_floats, as_strings
 from mptrec_tf.data.readers import Chunk, Source, read_chunks
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Task
+from mptrec_tf.spec.features import LARGEST
 from mptrec_tf.spec.tasks import Values
-
-LARGEST = float(np.finfo(np.float32).max)
-"""What a label or a weight, held as float32, can be at most."""
 
 SHOWN_TEXTS = 10
 MAX_TEXTS = 10_000

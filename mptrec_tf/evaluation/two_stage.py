@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import platform
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -21,6 +19,7 @@ from mptrec_tf.data import read_chunks
 from mptrec_tf.evaluation.insight import histogram, weights_in_use
 from mptrec_tf.evaluation.metrics import Scored, score
 from mptrec_tf.models import MPTRec, load_model
+from mptrec_tf.models.parameters import count_parameters
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training import Trained
 from mptrec_tf.training.stages import MODEL_FILE, STAGE1_FILE
@@ -71,7 +70,7 @@ def two_stage_results(
     old_tasks = compare_old_tasks(before, after, scored_before, scored_after)
     weights = weights_in_use(after, sources.validation)
     new_task = after.tasks[-1].name
-    trained = parameter_count(after.trainable_weights)
+    parameters = count_parameters(after)
     return {
         "seed": seed,
         "stage1": {
@@ -83,8 +82,8 @@ def two_stage_results(
         "stage2": {
             "task": new_task,
             **{part: _metrics(scored) for part, scored in scored_after.items()},
-            "trainable_parameters": trained,
-            "total_parameters": trained + parameter_count(before.trainable_weights),
+            "trainable_parameters": parameters.trained,
+            "total_parameters": parameters.total,
             "old_tasks_identical": old_tasks["identical"],
             "epochs": stage2.epochs,
             "best_epoch": stage2.best_epoch,
@@ -141,11 +140,6 @@ def compare_old_tasks(
         "weights_before": fingerprints[0],
         "weights_after": fingerprints[1],
     }
-
-
-def parameter_count(weights: list[keras.Variable]) -> int:
-    """How many numbers some weights hold."""
-    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def settings(config: Config) -> dict[str, Any]:

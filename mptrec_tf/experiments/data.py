@@ -12,8 +12,6 @@ from mptrec_tf.data.encoded import RowsInMemory
 from mptrec_tf.errors import SpecError
 from mptrec_tf.training.fitting import EVALUATION_BATCH, StageData
 
-PARTS = ("train", "validation", "test")
-
 
 class EncodedParts:
     """Training, validation and test rows in memory, with the labels of all tasks.
@@ -40,14 +38,14 @@ class EncodedParts:
             part: tf.nest.map_structure(
                 tf.convert_to_tensor,
                 encode_rows(
-                    getattr(sources, part),
+                    source,
                     self.encoder,
                     config.tasks,
                     training=part == "train",
                     progress=progress,
                 ),
             )
-            for part in PARTS
+            for part, source in sources._asdict().items()
         }
 
     def rows(self, part: str, tasks: Sequence[str]) -> RowsInMemory:

@@ -152,12 +152,11 @@ def plan(experiment: Experiment) -> list[Cell]:
     return [cell for seed in experiment.seeds for maker in makers for cell in maker(seed)]
 
 
-def outdated(experiment: Experiment, cells: Sequence[Cell], lines: Iterable[Line]) -> list[Line]:
+def outdated(cells: Sequence[Cell], lines: Iterable[Line]) -> list[Line]:
     """The lines of an experiment's variants that other settings than it now declares have made.
 
     Args:
-        experiment: The experiment.
-        cells: Its plan; a reduced one judges the lines of all seeds.
+        cells: The experiment's plan; a reduced one judges the lines of all seeds.
         lines: The lines.
     """
     runs = {(cell.variant, cell.new_tasks): cell.run for cell in cells}

@@ -167,7 +167,7 @@ def _facts(lines: Lines, base: Config, stored: Sequence[Line]) -> list[str]:
     if missing:
         facts.append(f"**Not complete.** Results that are missing: {', '.join(missing)}.")
     with contextlib.suppress(DataError):  # without the data files there is nothing to compare with
-        old = len(outdated(experiment, plan(experiment), stored))
+        old = len(outdated(plan(experiment), stored))
     if old:
         facts.append(
             f"{old} of {len(stored)} results were made with other settings than the "

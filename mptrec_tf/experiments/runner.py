@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from mptrec_tf.config import Stage, with_settings
 from mptrec_tf.errors import ModelError
 from mptrec_tf.evaluation.two_stage import versions
 from mptrec_tf.experiments.config import Experiment
@@ -24,7 +25,6 @@ from mptrec_tf.experiments.training import (
     TRAINING,
     train,
     train_trees,
-    with_values,
 )
 from mptrec_tf.experiments.trees import check_trees
 from mptrec_tf.files import only_one, write_json
@@ -146,7 +146,7 @@ class Runner:
 
     def _refuse_outdated(self, experiment: Experiment, cells: list[Cell]) -> None:
         results = self._results(experiment)
-        lines = outdated(experiment, cells, results.lines())
+        lines = outdated(cells, results.lines())
         if lines:
             named = sorted({f"{line['variant']!r} with seed {line['seed']}" for line in lines})
             more = f" and {len(named) - 3} more" if len(named) > 3 else ""
@@ -212,19 +212,18 @@ class Runner:
         chosen, tuned = run, None
         if run.tuning_seed is not None:
             tuned = self._tuned(run, data)
-            stage = "stage1" if run.parent is None else "stage2"
-            chosen = dataclasses.replace(run, config=with_values(run.config, stage, tuned))
+            stage: Stage = "stage1" if run.parent is None else "stage2"
+            chosen = dataclasses.replace(run, config=with_settings(run.config, stage, tuned))
         model, result = train(chosen, data, directory, parent_file, verbose=self.verbose)
         save_model(model, directory / MODEL_FILE)
-        identical, older = None, 0
+        identical = None
         if parent is not None:
             old, new = parent["predictions"], result["predictions"]
-            identical, older = old == {task: new[task] for task in old}, parent["parameters"]
+            identical = old == {task: new[task] for task in old}
         return chosen, {
             "tuned": tuned,
             "trials": run.config.tuner.trials if tuned is not None else 0,
             **result,
-            "parameters": older + result["trained_parameters"],
             "old_tasks_identical": identical,
         }
 

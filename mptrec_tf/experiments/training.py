@@ -1,6 +1,5 @@
 """One run: its model made, trained, scored."""
 
-import dataclasses
 import hashlib
 import pathlib
 import time
@@ -11,18 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mptrec_tf.config import Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.evaluation.batches import graph
 from mptrec_tf.evaluation.metrics import Scored
-from mptrec_tf.evaluation.two_stage import parameter_count
 from mptrec_tf.experiments.costs import matmul_flops
 from mptrec_tf.experiments.data import EncodedParts
 from mptrec_tf.experiments.insight import gate_means, representations
 from mptrec_tf.experiments.plan import MODULES, Run
 from mptrec_tf.experiments.trees import fit_trees
+from mptrec_tf.models.parameters import count_parameters
 from mptrec_tf.models.registry import model_class
-from mptrec_tf.spec.parsing import dump, parse
 from mptrec_tf.training.fitting import CACHE, fit_stage, with_cache
 
 SCORED = ("validation", "test")
@@ -129,12 +126,14 @@ def train(
     )
     spent = time.perf_counter() - begun
     names = [task.name for task in model.tasks]
+    parameters = count_parameters(model)
     scored = {part: score(model, data, part, names) for part in SCORED}
     return model, {
         "tasks": names,
         **{part: _metrics(scored[part]) for part in SCORED},
         "predictions": {name: _digest([scored[part][name] for part in SCORED]) for name in names},
-        "trained_parameters": parameter_count(model.trainable_weights),
+        "parameters": parameters.total,
+        "trained_parameters": parameters.trained,
         "flops": _flops(model, stage.train.batches(run.stage.training.batch_size), data),
         "epochs": len(trained.epochs),
         "best_epoch": trained.best_epoch + 1,
@@ -168,24 +167,6 @@ def score(model: Any, data: EncodedParts, part: str, tasks: Sequence[str]) -> di
         name: Scored(model.task(name), labels[name], outputs[name], weights.get(name))
         for name in tasks
     }
-
-
-def with_values(config: Config, stage: str, values: dict[str, Any]) -> Config:
-    """The configuration with some settings of a stage's model or module and of its training.
-
-    Args:
-        config: The configuration.
-        stage: `"stage1"` or `"stage2"`.
-        values: By name of the setting.
-    """
-    part = getattr(config, stage)
-    for name in ("model" if stage == "stage1" else "module", "training"):
-        settings = getattr(part, name)
-        known = {field.name for field in dataclasses.fields(settings)}
-        own = {key: value for key, value in values.items() if key in known}
-        tuned = parse(type(settings), dump(settings) | own, f"the chosen settings of {stage}")
-        part = dataclasses.replace(part, **{name: tuned})
-    return dataclasses.replace(config, **{stage: part})
 
 
 def _metrics(scored: dict[str, Scored]) -> dict[str, dict[str, float]]:

@@ -46,3 +46,33 @@ def check_weights(**weights: float) -> None:
     for name, weight in weights.items():
         if not weight >= 0:
             raise ValueError(f"{name} must be 0 or more. Received: {weight}")
+
+
+def check_own_embeddings(
+    embedding_dim: int, input_projection: int, embedding_features: Sequence[str] | None
+) -> None:
+    """Refuses embeddings of a task's own that would have no path to join, or no width.
+
+    Args:
+        embedding_dim: Argument of `PromptModule`.
+        input_projection: Argument of `PromptModule`.
+        embedding_features: Argument of `PromptModule`.
+
+    Raises:
+        ValueError: Names the argument and what it needs.
+
+    Example:
+
+    >>> check_own_embeddings(2, 0, None)
+    Traceback (most recent call last):
+    ValueError: embedding_dim=2 needs an input_projection above 0: ...
+    """
+    if embedding_dim and not input_projection:
+        raise ValueError(
+            f"embedding_dim={embedding_dim} needs an input_projection above 0: the task's own "
+            "embeddings join the path from the input"
+        )
+    if embedding_features and not embedding_dim:
+        raise ValueError(
+            f"embedding_features={list(embedding_features)} needs an embedding_dim above 0"
+        )

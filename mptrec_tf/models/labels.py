@@ -119,7 +119,7 @@ def checked_weights(
     return whole | dict(weights)
 
 
-def require_labels(y: Any, names: Sequence[str]) -> None:
+def require_labels_of(y: Any, names: Sequence[str]) -> None:
     """Refuses labels that are not those of some tasks, or lack one.
 
     Args:

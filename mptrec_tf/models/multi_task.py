@@ -21,11 +21,17 @@ from mptrec_tf.models.labels import (
     by_row,
     check_label_arrays,
     checked_weights,
-    require_labels,
+    require_labels_of,
     unpack,
 )
 from mptrec_tf.models.multi_step import MultiStep, can_gather, can_run, in_blocks
-from mptrec_tf.models.objectives import TaskMetrics, example_losses, mean_loss, metrics_by_task
+from mptrec_tf.models.objectives import (
+    TaskMetrics,
+    example_losses,
+    mean_loss,
+    metric_names,
+    metrics_by_task,
+)
 from mptrec_tf.models.progress import TrainingProgress
 from mptrec_tf.spec import DataSpec, Task
 from mptrec_tf.spec.given import given_tasks
@@ -288,9 +294,10 @@ class MultiTaskModel(keras.Model):
     @property
     def metrics_names(self) -> list[str]:
         """What `evaluate` gives, in its order, where all tasks have labels."""
-        names = [metric.name for metric in self.metrics]
-        binary = any(task.kind == "binary" for task in self.tasks)
-        return [*names, "mean_auc"] if names and binary else names
+        if not self.compiled:
+            return []
+        others = self._metrics_of_tasks.others.values()
+        return metric_names(self.tasks, [metric.name for several in others for metric in several])
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Every metric of every task, NaN where nothing that defines it was counted."""
@@ -476,7 +483,7 @@ class MultiTaskModel(keras.Model):
             data: `(x, y)` or `(x, y, weights)`.
         """
         x, y, weights = unpack(data, self._names)
-        require_labels(y, [task.name for task in self.trained_tasks])
+        require_labels_of(y, [task.name for task in self.trained_tasks])
         balancing, variables = self.balancing, self.trainable_weights
         replicas = self.distribute_strategy.num_replicas_in_sync
         dropout = [(s, tf.convert_to_tensor(s)) for s in self._seeds_of_dropout()]

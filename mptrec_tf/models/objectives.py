@@ -108,6 +108,14 @@ class LogitAUC(keras.metrics.AUC):
         self.undefined.assign(0.0)
 
 
+QUALITIES: dict[str, tuple[str, type[keras.metrics.Metric]]] = {
+    "binary": ("auc", LogitAUC),
+    "multiclass": ("accuracy", keras.metrics.SparseCategoricalAccuracy),
+    "regression": ("rmse", keras.metrics.RootMeanSquaredError),
+}
+"""What tells how good a task is, by its kind: its name and metric."""
+
+
 class TaskMetrics:
     """The metrics of one model: each task's loss and quality, their mean, the total loss.
 
@@ -204,14 +212,29 @@ def named(name: str, metric: keras.metrics.Metric) -> keras.metrics.Metric:
     return type(metric).from_config({**metric.get_config(), "name": name})
 
 
+def metric_names(tasks: Sequence[Task], others: Iterable[str] = ()) -> list[str]:
+    """Names of the metrics of tasks, as `TaskMetrics` gives them.
+
+    Args:
+        tasks: The tasks.
+        others: Names of more metrics of theirs. Defaults to none.
+
+    Example:
+
+    >>> metric_names([Task("click", "click"), Task("price", "price", kind="regression")])
+    ['loss', 'click_loss', 'price_loss', 'click_auc', 'price_rmse', 'mean_auc']
+    """
+    losses = [f"{task.name}_loss" for task in tasks]
+    means = ["mean_auc"] if any(task.kind == "binary" for task in tasks) else []
+    return ["loss", *losses, *map(_quality_name, tasks), *others, *means]
+
+
+def _quality_name(task: Task) -> str:
+    return f"{task.name}_{QUALITIES[task.kind][0]}"
+
+
 def _quality_metric(task: Task) -> keras.metrics.Metric:
-    match task.kind:
-        case "binary":
-            return LogitAUC(name=f"{task.name}_auc")
-        case "multiclass":
-            return keras.metrics.SparseCategoricalAccuracy(name=f"{task.name}_accuracy")
-        case _:
-            return keras.metrics.RootMeanSquaredError(name=f"{task.name}_rmse")
+    return QUALITIES[task.kind][1](name=_quality_name(task))
 
 
 def metrics_by_task(

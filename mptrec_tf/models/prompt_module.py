@@ -8,6 +8,7 @@ from keras import ops
 
 from mptrec_tf.errors import ModelError
 from mptrec_tf.layers import Gate, PromptAttention, TaskPrompt
+from mptrec_tf.models.arguments import check_own_embeddings
 from mptrec_tf.models.backbone import Representation
 from mptrec_tf.models.input_path import InputPath
 from mptrec_tf.models.task_module import TowerModule
@@ -87,15 +88,7 @@ class PromptModule(TowerModule):
         self.embedding_features = _names(embedding_features)
         if embedding_dim < 0:
             raise ValueError(f"embedding_dim must be 0 or more. Received: {embedding_dim}")
-        if embedding_dim and not input_projection:
-            raise ValueError(
-                "embeddings of the task's own join the path from the input: embedding_dim="
-                f"{embedding_dim} needs an input_projection above 0"
-            )
-        if self.embedding_features and not embedding_dim:
-            raise ValueError(
-                f"embedding_features={self.embedding_features} needs an embedding_dim above 0"
-            )
+        check_own_embeddings(embedding_dim, input_projection, self.embedding_features)
         regularizer, dtype = self._common["kernel_regularizer"], self.dtype_policy
         self.prompt: TaskPrompt | None = None
         self.attention: PromptAttention | None = None

@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 from mptrec_tf.spec.parsing import STRICT, raises_spec_errors
 
 Name = Annotated[str, Field(min_length=1)]
+LARGEST = 3.4028234663852886e38
+"""What a number, held as float32, can be at most."""
+
 Strings = Annotated[tuple[str, ...], Field(strict=False)]
 
 MOST_BUCKETS = 2**31 - 2
@@ -38,7 +41,7 @@ class NumericFeature:
     name: Name
     encoding: Literal["piecewise_linear", "standardize"] = "piecewise_linear"
     bins: Annotated[int, Field(ge=1)] = 32
-    missing: float | None = None
+    missing: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] | None = None
     kind: Literal["numeric"] = "numeric"
 
 

@@ -16,7 +16,7 @@ from mptrec_tf.data.encoding import FeatureEncoder
 from mptrec_tf.errors import SpecError
 from mptrec_tf.models import MPTRec
 from mptrec_tf.models.multi_task import MultiTaskModel
-from mptrec_tf.models.objectives import TaskMetrics
+from mptrec_tf.models.objectives import metric_names
 from mptrec_tf.optimizers import LazyAdagrad, LazyAdam, SplitOptimizer
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump
@@ -117,9 +117,7 @@ def objective_of(training: TrainingConfig, tasks: Sequence[Task]) -> Objective:
     Raises:
         SpecError: If the tasks lack the metric that `training.monitor` names.
     """
-    names = [metric.name for metric in TaskMetrics(list(tasks)).all]
-    if any(task.kind == "binary" for task in tasks):
-        names.append("mean_auc")
+    names = metric_names(tasks)
     monitor = training.monitor or ("mean_auc" if "mean_auc" in names else "loss")
     if monitor not in names:
         raise SpecError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras_tuner
 
-from mptrec_tf.config import Config, Stage1Config, Stage2Config
+from mptrec_tf.config import Config, Stage, Stage1Config, Stage2Config
 from mptrec_tf.models import MPTRec, load_model
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.training.fitting import (
@@ -20,7 +20,6 @@ from mptrec_tf.training.fitting import (
 )
 from mptrec_tf.training.stages import add_module, stage1_identity, stage1_model, stage2_identity
 from mptrec_tf.tuning.hyperparameters import (
-    Stage,
     hyperparameter_values,
     space_of,
     with_hyperparameters,

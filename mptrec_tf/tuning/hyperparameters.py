@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Any
 
 import keras_tuner
 
-from mptrec_tf.config import Config
+from mptrec_tf.config import Config, Stage, parts_of, with_settings
 from mptrec_tf.errors import SpecError
 from mptrec_tf.spec.parsing import dump
 from mptrec_tf.spec.space import Choice, Parameter
-
-Stage = Literal["stage1", "stage2"]
 
 
 def space_of(config: Config, stage: Stage) -> dict[str, Parameter]:
@@ -43,7 +41,7 @@ def hyperparameter_values(
     """
     own = {
         field.name: dump(getattr(part, field.name))
-        for part in _parts(config, stage).values()
+        for part in parts_of(config, stage).values()
         for field in dataclasses.fields(part)
     }
     return {
@@ -71,23 +69,7 @@ def with_hyperparameters(config: Config, stage: Stage, hp: keras_tuner.HyperPara
     pretrain(best, config.data.sources(), "runs/tuned")
     ```
     """
-    values = hyperparameter_values(hp, config, stage)
-    parts = {
-        name: dataclasses.replace(
-            part,
-            **{f.name: values[f.name] for f in dataclasses.fields(part) if f.name in values},
-        )
-        for name, part in _parts(config, stage).items()
-    }
-    settings: Any = dataclasses.replace(getattr(config, stage), **parts)
-    return dataclasses.replace(config, **{stage: settings})
-
-
-def _parts(config: Config, stage: Stage) -> dict[str, Any]:
-    """The parts of a stage whose settings can be tuned."""
-    if stage == "stage1":
-        return {"model": config.stage1.model, "training": config.stage1.training}
-    return {"module": config.stage2.module, "training": config.stage2.training}
+    return with_settings(config, stage, hyperparameter_values(hp, config, stage))
 
 
 def _value(hp: keras_tuner.HyperParameters, name: str, parameter: Parameter, own: Any) -> Any:

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -14,10 +13,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras_tuner
-import numpy as np
 import tensorflow as tf
 
-from mptrec_tf.config import Config, Stage1Config, Stage2Config
+from mptrec_tf.config import Config, Stage, Stage1Config, Stage2Config
 from mptrec_tf.data import FeatureEncoder
 from mptrec_tf.data.datasets import (
     EXAMPLE_ID,
@@ -27,9 +25,13 @@ from mptrec_tf.data.datasets import (
     without_autotuning,
 )
 from mptrec_tf.data.encoded import RowsInMemory
+from mptrec_tf.data.examples import COMPRESSION
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.models import MPTRec, load_model, save_model
+from mptrec_tf.models.objectives import QUALITIES
+from mptrec_tf.models.parameters import count_parameters
 from mptrec_tf.serving import write_version
+from mptrec_tf.serving.manifest import plain_metrics
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import dump, parse
 from mptrec_tf.training.fitting import StageData, Trained, fit_stage
@@ -39,9 +41,9 @@ from mptrec_tf.training.stages import (
     stage1_model,
     stage2_identity,
 )
-from mptrec_tf.tuning.hyperparameters import Stage, with_hyperparameters
+from mptrec_tf.tuning.hyperparameters import with_hyperparameters
 from pipelines.components.preprocessing import read_encoder
-from pipelines.examples import COMPRESSION, parse_encoded, read_records
+from pipelines.examples import parse_encoded, read_records
 from pipelines.files import local_copy, written_locally
 from pipelines.layout import MODEL_FILE, TRAINING_FILE
 
@@ -217,25 +219,25 @@ def write_model(trained: Trained, settings: Any, directory: str, name: str) -> N
         name: Name that the model is served under.
     """
     best = trained.epochs[trained.best_epoch]
-    metrics = {  # JSON has no NaN
-        key: value
-        for key, value in best.items()
-        if key.startswith("val_") and not math.isnan(value)
+    metrics = {
+        task.name: {
+            kind: best[f"val_{task.name}_{kind}"] for kind in ("loss", QUALITIES[task.kind][0])
+        }
+        for task in trained.model.trained_tasks
     }
     write_version(trained.model, directory, name=name, metrics=metrics)
     with written_locally(os.path.join(directory, MODEL_FILE)) as file:
         save_model(trained.model, file)
+    parameters = count_parameters(trained.model)
     training = {
         "settings": dump(settings),
         "best_epoch": trained.best_epoch,
-        "epochs": trained.epochs,
-        "parameters": trained.model.count_params(),
-        "trained_parameters": sum(
-            int(np.prod(weight.shape)) for weight in trained.model.trainable_weights
-        ),
+        "epochs": plain_metrics(trained.epochs),
+        "parameters": parameters.total,
+        "trained_parameters": parameters.trained,
     }
     with tf.io.gfile.GFile(os.path.join(directory, TRAINING_FILE), "w") as opened:
-        opened.write(json.dumps(training, indent=1))
+        opened.write(json.dumps(training, indent=1, allow_nan=False))
 
 
 def base_model_file(serving_model: str | None) -> str:

@@ -1,6 +1,7 @@
 """A run of a pipeline as one HTML page: what to look at before its version is promoted."""
 
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -201,7 +202,11 @@ def _training(made: _Made) -> dict[str, Any] | None:
     )
     if found is None:
         return None
-    epochs, best = found["epochs"], found["best_epoch"]
+    best = found["best_epoch"]
+    epochs = [
+        {name: math.nan if value is None else value for name, value in epoch.items()}
+        for epoch in found["epochs"]
+    ]
     metrics = sorted((n for n in epochs[0] if f"val_{n}" in epochs[0]), key=_task_metrics_last)
     # Loss and mean of a single task are its own: they are shown once, under its name.
     distinct = {tuple(epoch[f"val_{name}"] for epoch in epochs): name for name in metrics}

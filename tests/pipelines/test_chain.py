@@ -285,7 +285,7 @@ def test_a_base_of_another_spec(outcomes, rows, output):
     with pytest.raises(SpecError, match="'age' is"):
         runs.run_prompt_tune(config_of(rows, features=features), "race", output)
     tasks = [{**PLAIN["tasks"][0], "positive": "- 50000."}, *PLAIN["tasks"][1:]]
-    with pytest.raises(PipelineError, match="'income' is"):
+    with pytest.raises(SpecError, match="'income' is"):
         runs.run_prompt_tune(config_of(rows, tasks=tasks), "race", output)
 
 

@@ -1,5 +1,7 @@
 """What a training depends on; where its state is kept, and that none stays; remote models."""
 
+import json
+import math
 import os
 import pathlib
 import subprocess
@@ -11,11 +13,21 @@ import pytest
 import small_runs
 import tensorflow as tf
 
-from mptrec_tf import FeatureEncoder, load_model
+from mptrec_tf import FeatureEncoder, MPTRec, NumericFeature, Task, load_model
+from mptrec_tf.config import TrainingConfig
+from mptrec_tf.serving import Manifest
+from mptrec_tf.training import Trained
 from pipelines.base import Base, check_base
-from pipelines.components.trainer import StageRun, base_model_file, remove_state, run_fn
+from pipelines.components.trainer import (
+    StageRun,
+    base_model_file,
+    remove_state,
+    run_fn,
+    write_model,
+)
 from pipelines.components.tuner import tuner_fn
 from pipelines.examples import LABEL, WEIGHT, encoded_examples, open_writer
+from pipelines.layout import TRAINING_FILE
 
 REMOTE = """\
 import sys
@@ -72,6 +84,29 @@ def test_what_is_kept_beside_a_remote_root_goes_with_the_process(tmp_path):
     assert state.name.startswith("train-")
     assert not base.parent.exists()
     assert not state.parent.exists()
+
+
+def test_what_is_no_number_is_null_in_what_is_written(tmp_path):
+    encoder = FeatureEncoder([NumericFeature("age")]).adapt({"age": [31, 45, 60]})
+    tasks = [Task("click", "click"), Task("like", "like")]
+    model = MPTRec(encoder, tasks, expert_units=(4,), tower_units=(3,))
+    found = {"click_loss": 0.5, "click_auc": math.nan, "like_loss": math.inf, "like_auc": 0.75}
+    epoch = {"loss": 1.0} | {f"val_{name}": value for name, value in found.items()}
+    write_model(Trained(model, [epoch], 0), TrainingConfig(), str(tmp_path), "shop")
+    assert Manifest.read(tmp_path).metrics == {
+        "click": {"loss": 0.5, "auc": None},
+        "like": {"loss": None, "auc": 0.75},
+    }
+    text = (tmp_path / TRAINING_FILE).read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["epochs"] == [
+        {
+            "loss": 1.0,
+            "val_click_loss": 0.5,
+            "val_click_auc": None,
+            "val_like_loss": None,
+            "val_like_auc": 0.75,
+        }
+    ]
 
 
 BUCKET = "ram://bucket"

@@ -7,7 +7,7 @@ import yaml
 
 from mptrec_tf import SpecError
 from mptrec_tf.balancing import BALANCINGS
-from mptrec_tf.config import Config, TrainingConfig
+from mptrec_tf.config import Config, TrainingConfig, with_settings
 from mptrec_tf.data import census_income
 from mptrec_tf.spec.parsing import dump
 
@@ -76,18 +76,26 @@ def test_where_representations_are_kept(tmp_path, cache):
         ),
         (
             {"stage2": {"module": {"embedding_features": ["age"]}}},
-            "embedding_features need an embedding_dim",
+            "embedding_features=['age'] needs an embedding_dim above 0",
         ),
         (
             {"stage2": {"module": {"embedding_dim": 2, "input_projection": 0}}},
-            "embedding_dim above 0 needs an input_projection",
+            "embedding_dim=2 needs an input_projection above 0",
         ),
         (
             {
                 "stage2": {"module": {"embedding_dim": 2}},
                 "tuner": {"stage2": {"input_projection": {"kind": "choice", "values": [0, 8]}}},
             },
-            "tuner.stage2: input_projection must be above 0",
+            "tuner.stage2: embedding_dim=2 needs an input_projection above 0",
+        ),
+        (
+            {
+                "stage2": {"module": {"embedding_dim": 2, "embedding_features": ["city"]}},
+                "tuner": {"stage2": {"embedding_dim": {"kind": "choice", "values": [0, 2]}}},
+                "features": [{"kind": "categorical", "name": "city"}],
+            },
+            "tuner.stage2: embedding_features=['city'] needs an embedding_dim above 0",
         ),
         ({"surprise": 1}, "surprise"),
     ],
@@ -134,3 +142,15 @@ def test_every_balancing_can_be_configured():
         assert TrainingConfig(balancing=name).balancing == name
     with pytest.raises(ValueError, match="'gradnorm', 'pcgrad' or 'famo'"):
         TrainingConfig(balancing="gradnrom")
+
+
+def test_chosen_settings_reach_the_part_that_has_them_and_are_checked(tmp_path):
+    config = read(tmp_path, stage2={"module": {"dropout": 0.2}, "cache": "disk"})
+    chosen = with_settings(config, "stage2", {"tower_units": [8], "learning_rate": 0.01})
+    assert dump(chosen.stage2) == {
+        "module": {"tower_units": [8], "dropout": 0.2},
+        "training": {"learning_rate": 0.01},
+        "cache": "disk",
+    }
+    with pytest.raises(SpecError, match=r"the chosen settings of stage2: module\.dropout: .*got 2"):
+        with_settings(config, "stage2", {"dropout": 2.0})

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from mptrec_tf.data.ali_ccp.fields import COMMON_COLUMNS, LABELS, SAMPLE_COLUMNS, column
 from mptrec_tf.data.ali_ccp.lists import Parsed, parse_block
-from mptrec_tf.data.preparation.lines import BadLines, Range, read_blocks
-from mptrec_tf.data.preparation.parts import add_up, draw, write_counts, write_rows
+from mptrec_tf.data.preparation.lines import BadLines, Block, Range, read_blocks
+from mptrec_tf.data.preparation.parts import PARTS, add_up, draw, write_counts, write_rows
 from mptrec_tf.files import written_whole
 
 PARTITION_BYTES = 128 << 20
@@ -34,7 +34,6 @@ GROUP_ROWS = 1 << 18
 VALIDATION_SHARE = 0.1
 INDEX, OFFSET, PART = "common_feature_index", "offset", "part"
 TRAIN, VALIDATION, TEST = range(3)
-PARTS = ("train", "validation", "test")
 
 
 class RangeOf(NamedTuple):
@@ -72,12 +71,12 @@ class Shuffle:
             _write_partitions(pa.concat_tables(tables), argument.partitions, argument.output)
         return result | {"bad": bad.count, "told": bad.told}
 
-    def _common(self, block: Any, bad: BadLines) -> tuple[pa.Table, dict[str, int]]:
+    def _common(self, block: Block, bad: BadLines) -> tuple[pa.Table, dict[str, int]]:
         parsed = parse_block(block, COMMON_COLUMNS, self.single, self.multivalued, bad)
         return _table({INDEX: parsed.columns[INDEX]}, parsed), parsed.repeated
 
     def _samples(
-        self, block: Any, bad: BadLines, kind: str
+        self, block: Block, bad: BadLines, kind: str
     ) -> tuple[pa.Table, dict[str, int], int]:
         parsed = parse_block(block, SAMPLE_COLUMNS, self.single, self.multivalued, bad)
         rows = len(parsed.offsets)

@@ -9,11 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from mptrec_tf.data.examples import lists_of_one, record_writer
+from mptrec_tf.data.mixing import fractions, mixed_bits
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
 
 FORMATS = {"parquet": ".parquet", "tfrecord": ".tfrecord.gz"}
 PARTS = ("train", "validation", "test")
+SYNTHETIC = "synthetic_"
+"""What the names of files of synthetic rows begin with."""
+
 COUNTS = pa.schema([("id", pa.string()), ("count", pa.int64())])
 PENDING_ROWS = 1 << 20
 """Counts that are held before equal ids are put together."""
@@ -23,8 +28,7 @@ def draw(offsets: np.ndarray, seed: int) -> np.ndarray:
     """A number in [0, 1) for each line, by where in its file it begins.
 
     It depends on nothing else, so that neither the number of workers nor a resumed run changes
-    which rows are for validation. The mixing is the finalizer of SplitMix64
-    (https://doi.org/10.1145/2660193.2660195).
+    which rows are for validation.
 
     Args:
         offsets: Offsets of the lines, int64 (N,).
@@ -40,12 +44,9 @@ def draw(offsets: np.ndarray, seed: int) -> np.ndarray:
     """
     step = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
-        mixed = (offsets.astype(np.uint64) + np.uint64(1)) * step
-        mixed ^= np.uint64(seed) * np.uint64(0xD1B54A32D192ED03)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+        numbers = (offsets.astype(np.uint64) + np.uint64(1)) * step
+        numbers ^= np.uint64(seed) * np.uint64(0xD1B54A32D192ED03)
+    return fractions(mixed_bits(numbers))
 
 
 def write_rows(table: pa.Table, directory: pathlib.Path, name: str, file_format: str) -> None:
@@ -69,12 +70,10 @@ def write_rows(table: pa.Table, directory: pathlib.Path, name: str, file_format:
 
 
 def _write_tfrecord(table: pa.Table, path: pathlib.Path) -> None:
-    import tensorflow as tf
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
     encoder = RecordBatchToExamplesEncoder()
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
-    with tf.io.TFRecordWriter(str(path), options) as writer:
+    with record_writer(path) as writer:
         for batch in table.to_batches(max_chunksize=8192):
             arrays = [_as_lists(column) for column in batch.columns]
             lists = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
@@ -87,10 +86,7 @@ def _as_lists(column: pa.Array) -> pa.Array:
     if pa.types.is_list(column.type):
         return column.cast(pa.list_(pa.binary()))
     kind = pa.binary() if pa.types.is_string(column.type) else pa.int64()
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
-    absent = np.concatenate([~valid, [False]])
-    return pa.ListArray.from_arrays(pa.array(offsets, mask=absent), column.cast(kind).drop_null())
+    return lists_of_one(column.cast(kind), column.is_valid().to_numpy(zero_copy_only=False))
 
 
 def write_counts(table: pa.Table, columns: Sequence[str], path: pathlib.Path) -> None:
@@ -182,7 +178,7 @@ def find_file(directory: pathlib.Path, name: str) -> pathlib.Path:
     Raises:
         DataError: If neither is there, or both are.
     """
-    names = (name, f"synthetic_{name}")
+    names = (name, SYNTHETIC + name)
     found = sorted(path for name in names for path in directory.rglob(name) if path.is_file())
     if len(found) != 1:
         held = "it holds " + (", ".join(map(str, found)) if found else "neither")

@@ -9,7 +9,7 @@ from typing import Any
 
 from mptrec_tf.data.preparation.jobs import Job, run_jobs
 from mptrec_tf.data.preparation.lines import SHOWN, refuse_bad
-from mptrec_tf.data.preparation.parts import FORMATS, PARTS, add_up, merge_counts
+from mptrec_tf.data.preparation.parts import FORMATS, PARTS, SYNTHETIC, add_up, merge_counts
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import write_json, write_text
 from mptrec_tf.spec import DataSpec
@@ -55,7 +55,7 @@ class Preparation:
         self.work = self.output / WORK
         self.rows = self.work / "rows"
         self.counts = self.work / "counts"
-        self.synthetic = any(path.name.startswith("synthetic_") for path in files.values())
+        self.synthetic = any(path.name.startswith(SYNTHETIC) for path in files.values())
         self._beam, self._progress = beam, progress
         self._bad, self._told = 0, list[str]()
         self._plan = {
@@ -70,7 +70,7 @@ class Preparation:
     @property
     def prefix(self) -> str:
         """What the names of files begin with."""
-        return "synthetic_" if self.synthetic else ""
+        return SYNTHETIC if self.synthetic else ""
 
     def finished(self) -> dict[str, Any] | None:
         """The summary, where this very preparation is over already."""

@@ -19,10 +19,10 @@ from mptrec_tf.data.ali_ccp.fields import (
     SCENARIO_FIELD,
     USER_FIELDS,
 )
+from mptrec_tf.data.preparation.parts import SYNTHETIC
 from mptrec_tf.data.synthetic.truth import CALIBRATION_ROWS, Truth, Zipf, mixed, rates_of
 from mptrec_tf.data.synthetic.writing import (
-    PREFIX,
-    check_sizes,
+    check_counts,
     hexadecimal,
     joined,
     write_lines,
@@ -155,7 +155,7 @@ def generate_ali_ccp(
     users = max(100, rows // 60) if users is None else users
     items = max(100, rows // 10) if items is None else items
     test_rows = max(1, rows // 10) if test_rows is None else test_rows
-    check_sizes(rows=rows, test_rows=test_rows, users=users, items=items)
+    check_counts(rows=rows, test_rows=test_rows, users=users, items=items)
     shares = rates_of(RATES, rates)
     world = _World(seed, users, items, history)
     of_users, of_items = Zipf(users, zipf), Zipf(items, zipf)
@@ -180,10 +180,10 @@ def generate_ali_ccp(
     directory = pathlib.Path(output)
     paths = []
     for part, (name, count) in enumerate((("train", rows), ("test", test_rows))):
-        path = directory / (PREFIX + FILES[f"{name}_common"])
+        path = directory / (SYNTHETIC + FILES[f"{name}_common"])
         write_lines(path, users, functools.partial(_common_lines, world), progress)
         paths.append(path)
-        path = directory / (PREFIX + FILES[f"{name}_samples"])
+        path = directory / (SYNTHETIC + FILES[f"{name}_samples"])
         write_lines(path, count, functools.partial(samples, part), progress)
         paths.append(path)
     sizes = {"rows": rows, "test_rows": test_rows, "users": users, "items": items}

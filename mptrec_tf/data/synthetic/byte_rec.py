@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from mptrec_tf.data.byte_rec import COLUMNS, FEATURES, FILE
+from mptrec_tf.data.preparation.parts import SYNTHETIC
 from mptrec_tf.data.synthetic.truth import CALIBRATION_ROWS, Truth, Zipf, mixed, rates_of
-from mptrec_tf.data.synthetic.writing import PREFIX, check_sizes, joined, write_lines, write_truth
+from mptrec_tf.data.synthetic.writing import check_counts, joined, write_lines, write_truth
 
 RATES = {"finish": 0.4, "like": 0.05, "long": 0.5}
 CITIES, CHANNELS = 400, 5
@@ -59,7 +60,7 @@ def generate_byte_rec(
     """
     users = max(100, rows // 250) if users is None else users
     items = max(100, rows // 5) if items is None else items
-    check_sizes(rows=rows, users=users, items=items)
+    check_counts(rows=rows, users=users, items=items)
     shares = rates_of(RATES, rates)
     of_users, of_items = Zipf(users, zipf), Zipf(items, zipf)
 
@@ -84,7 +85,7 @@ def generate_byte_rec(
         return joined(*pieces[:-1], "\n")
 
     directory = pathlib.Path(output)
-    path = directory / (PREFIX + FILE)
+    path = directory / (SYNTHETIC + FILE)
     write_lines(path, rows, lines, progress)
     arguments = {"rows": rows, "users": users, "items": items, "zipf": zipf, "seed": seed}
     write_truth(directory, {**arguments, "rates": shares, **truth.describe(sample)})

@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from mptrec_tf.data.mixing import fractions, mixed_bits
 from mptrec_tf.errors import DataError
 
 CALIBRATION_ROWS = 100_000
@@ -18,8 +19,6 @@ CALIBRATION_ROWS = 100_000
 def mixed(*numbers: Any) -> np.ndarray:
     """Numbers that look random and depend on the given ones alone.
 
-    The mixing is the finalizer of SplitMix64 (https://doi.org/10.1145/2660193.2660195).
-
     Args:
         *numbers: Integers or arrays of them, which are broadcast.
 
@@ -27,12 +26,9 @@ def mixed(*numbers: Any) -> np.ndarray:
         Uint64 of their common shape.
     """
     state = np.zeros(1, np.uint64)
-    with np.errstate(over="ignore"):
-        for number in numbers:
-            state = (state + np.asarray(number).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-                state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-            state = state ^ (state >> np.uint64(31))
+    for number in numbers:
+        state = (state + np.asarray(number).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        state = mixed_bits(state)
     return state
 
 
@@ -188,8 +184,7 @@ def _raw_scores(ids: Mapping[str, np.ndarray], seed: int, tasks: int) -> np.ndar
     for number, values in enumerate(ids.values()):
         distinct, where = np.unique(values, return_inverse=True)
         effects = mixed(seed, number, np.arange(tasks + 1), distinct[:, None])
-        uniform = (effects >> np.uint64(11)).astype(np.float64) / 2.0**53
-        total += ((uniform - 0.5) * np.sqrt(12.0))[where]
+        total += ((fractions(effects) - 0.5) * np.sqrt(12.0))[where]
     return total
 
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
+from mptrec_tf.data.preparation.parts import SYNTHETIC
 from mptrec_tf.errors import DataError
 from mptrec_tf.files import written_whole
 
 CHUNK_ROWS = 65_536
-PREFIX = "synthetic_"
-TRUTH_FILE = "synthetic_truth.json"
+TRUTH_FILE = f"{SYNTHETIC}truth.json"
 
 
 def write_lines(
@@ -72,8 +72,8 @@ def hexadecimal(*numbers: np.ndarray) -> pa.Array:
     )
 
 
-def check_sizes(**sizes: int) -> None:
-    """Refuses sizes below 1.
+def check_counts(**sizes: int) -> None:
+    """Refuses numbers of rows, users or items below 1.
 
     Raises:
         DataError: Names the size.

@@ -110,7 +110,7 @@ class STEM(FineTunedModel):
         super().build()
 
     def _represent(self, inputs: Mapping[str, Any], training: bool) -> Any:
-        """`x_k` of each task, (B, K, d), and a `Representation`."""
+        """`x_k` of each task, (B, K, d), and `x`, shared and specific experts' outputs."""
         x = self.features(inputs, training=training)
         own = [features(inputs, training=training) for features in self.task_features]
         of_tasks = ops.stack(own, axis=1)

@@ -15,9 +15,9 @@ from mptrec_tf import (
     Task,
     make_dataset,
 )
-from mptrec_tf.data import dataset_of_arrays, readers
+from mptrec_tf.data import dataset_of_arrays, encoded, readers
 from mptrec_tf.data.datasets import encode_rows, mixed, read_through, require_rules, summarize
-from mptrec_tf.data.encoded import RowsInFiles
+from mptrec_tf.data.encoded import RowsInFiles, RowsInMemory
 
 SIZE = 23
 RNG = np.random.default_rng(0)
@@ -217,6 +217,15 @@ def test_rows_are_told_apart_however_they_are_cut(encoder):
         other = copy.deepcopy(whole)
         other[part][name][-1] += 1
         assert summarize([other]).digest != summarize([whole]).digest
+
+
+def test_rows_in_memory_are_digested_when_that_is_asked_for(encoder, monkeypatch):
+    whole = encode_rows(ROWS, encoder, [CLICK, STAY])
+    monkeypatch.setattr(encoded, "summarize", pytest.fail)
+    rows = RowsInMemory(whole)
+    assert len(list(rows.batches(2))) == -(-SIZE // 2)
+    monkeypatch.undo()
+    assert rows.digest == summarize([whole]).digest
 
 
 def chunks_of(sizes):

@@ -18,9 +18,10 @@ from mptrec_tf import (
     MultiValuedFeature,
     NumericFeature,
     SpecError,
+    Task,
     make_dataset,
 )
-from mptrec_tf.data import Chunk, check_same_features, encode_rows, readers
+from mptrec_tf.data import Chunk, check_same_features, check_same_tasks, encode_rows, readers
 
 TRAIN = {
     "age": [30.0, 10.0, 20.0, 20.0],
@@ -476,6 +477,18 @@ def test_the_features_of_encoder_and_spec_are_compared():
         "m.keras was made from another spec: 'age' is {'name': 'age', 'kind': 'numeric'} in the "
         "model and {'name': 'age', 'bins': 8, 'kind': 'numeric'} in the spec; "
         "'city' is only in the model; 'town' is only in the spec"
+    )
+
+
+def test_the_tasks_of_model_and_spec_are_compared():
+    spec = DataSpec([NumericFeature("age")], [Task("buy", "paid"), Task("like", "like")])
+    check_same_tasks([Task("like", "like"), Task("click", "click")], spec, "m.keras")
+    with pytest.raises(SpecError) as caught:
+        check_same_tasks([Task("like", "like"), Task("buy", "bought")], spec, "m.keras")
+    assert str(caught.value) == (
+        "m.keras was made from another spec: the task 'buy' is {'name': 'buy', 'label': 'bought', "
+        "'kind': 'binary'} in the model and {'name': 'buy', 'label': 'paid', 'kind': 'binary'} in "
+        "the spec"
     )
 
 

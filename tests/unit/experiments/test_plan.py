@@ -172,7 +172,7 @@ def test_what_a_variant_gives_is_not_searched_for(base):
 def test_a_search_that_fits_no_variant_names_the_variant(base):
     widths = {"kind": "choice", "values": [0, 4]}
     variant = mptrec("narrow", module_settings={"input_projection": 0})
-    with pytest.raises(SpecError, match=r"narrow.*tuning\.stage2: .*input_projection must be"):
+    with pytest.raises(SpecError, match=r"narrow.*tuning\.stage2: .*needs an input_projection"):
         cells(
             base,
             variant,

@@ -20,6 +20,7 @@ from mptrec_tf import (
     save_model,
 )
 from mptrec_tf.data.datasets import dataset_of_arrays
+from mptrec_tf.models.parameters import count_parameters
 from mptrec_tf.optimizers import SplitOptimizer
 
 STAGE1 = ("click", "like")
@@ -410,8 +411,16 @@ def test_published_parameter_share(rows, tasks):
     model.count_epoch()
     model.add_task(tasks["buy"])
 
-    trained = sum(weight.numpy().size for weight in model.trainable_weights)
-    assert trained / model.count_params() < 0.16
+    trained, total = count_parameters(model)
+    assert trained / total < 0.16
+
+
+def test_parameters_are_those_that_a_stage_trains(trained, tasks):
+    stage1 = sum(weight.numpy().size for weight in trained.trainable_weights)
+    assert count_parameters(trained) == (stage1, stage1)
+    trained.add_task(tasks["buy"], **SMALL)
+    module = sum(weight.numpy().size for weight in trained.trainable_weights)
+    assert count_parameters(trained) == (module, stage1 + module)
 
 
 # What is refused

@@ -44,6 +44,7 @@ def test_defaults_are_the_documented_ones():
         (NumericFeature, {"bins": 0}, "bins", "0"),
         (NumericFeature, {"bins": "8"}, "bins", "8"),
         (NumericFeature, {"missing": float("nan")}, "missing", "nan"),
+        (NumericFeature, {"missing": -1e39}, "missing", "-1e+39"),
         (NumericFeature, {"bin": 8}, "bin", "no such key"),
         (CategoricalFeature, {"hash_buckets": 0}, "hash_buckets", "0"),
         (CategoricalFeature, {"hash_buckets": 2**31 - 1}, "hash_buckets", "2147483647"),

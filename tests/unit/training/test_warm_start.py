@@ -174,6 +174,18 @@ def test_bins_are_kept_only_of_features_defined_alike():
         assert keep_bins(encoder, earlier).to_json() == encoder.to_json()
 
 
+def test_bins_are_kept_without_making_the_vocabularies_anew():
+    features = [NumericFeature("age", bins=2), CategoricalFeature("city")]
+    earlier = FeatureEncoder(features).adapt({"age": [1, 2, 3], "city": ["Rome"] * 3})
+    encoder = FeatureEncoder(features).adapt({"age": [2, 4, 6], "city": ["Oslo"] * 3})
+    before = encoder.to_json()
+    kept = keep_bins(encoder, earlier)
+    assert kept.numeric_state == {"age": [1.0, 2.0, 3.0]}
+    assert kept.vocabulary("city") == ["Oslo"]
+    assert kept.tables["city"] is encoder.tables["city"]
+    assert encoder.to_json() == before
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
