@@ -28,6 +28,9 @@ Source: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Path | Sequenc
 CHUNK_ROWS = 65_536
 """Rows read at a time."""
 
+BLOCK_BYTES = 8 << 20
+"""Bytes of a CSV file that are parsed at a time; no row may take many more."""
+
 SHOWN_TEXT = 100
 """Characters of a line or bytes of a cell that an error shows."""
 
@@ -39,6 +42,9 @@ RECORD_FRAME = 16
 
 EXAMPLES_FOR_TYPES = 1000
 """Examples of a chunk in which each column should have a value once, to be parsed fast."""
+
+LAST = "\x1e"
+"""Each cell of the row that is read below the last one of a CSV file."""
 
 FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .tfrecord, .tfrecord.gz"
 
@@ -97,13 +103,14 @@ def read_chunks(
     >>> next(read_chunks({"age": [31, 45]}, [NumericFeature("age")])).table.num_rows
     2
     """
+    features, tasks = tuple(features), tuple(tasks)
     columns = needed_columns(features, tasks)
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard must be (index, count), index below count. Received: {shard}")
     rows = 0
     with tqdm(desc=progress, unit=" rows", unit_scale=True, disable=progress is None) as bar:
-        chunks = _all_chunks(source, columns, tuple(features), tuple(tasks), left_out)
+        chunks = _all_chunks(source, columns, features, left_out)
         for number, chunk in enumerate(chunks):
             rows += chunk.table.num_rows
             if number % count == index:
@@ -160,7 +167,6 @@ def _all_chunks(
     source: Source,
     columns: list[str],
     features: tuple[Feature, ...],
-    tasks: tuple[Task, ...],
     left_out: Callable[[str], None] | None,
 ) -> Iterator[Chunk]:
     if isinstance(source, pd.DataFrame):
@@ -181,7 +187,7 @@ def _all_chunks(
             case ".parquet":
                 yield from _read_parquet(path, columns)
             case ".tfrecord" | ".tfrecord.gz":
-                yield from _read_tfrecord(path, columns, features, tasks)
+                yield from _read_tfrecord(path, columns, features)
             case _:
                 raise DataError(f"{path}: unknown format; the known ones are {FORMATS}")
 
@@ -229,7 +235,7 @@ def _read_csv(
             require_columns(header, columns, where)
             handler = None if left_out is None else on_invalid
             for batch in _csv_batches(
-                file, header, delimiter, columns, handler, check_utf8=left_out is None
+                file, header, delimiter, columns, where, handler, check_utf8=left_out is None
             ):
                 if left_out is not None:
                     bad = _not_utf8(batch)
@@ -242,9 +248,8 @@ def _read_csv(
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is truncated or broken: {error}") from error
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        if "Empty CSV file" not in str(error):
-            row = _first_bad_row(path, delimiter, columns) if left_out is None else None
-            raise DataError(f"{path}: {row or error}") from error
+        row = _first_bad_row(path, delimiter, columns) if left_out is None else None
+        raise DataError(f"{path}: {row or error}") from error
     if left_out is not None:
         _tell(invalid, left_out)
 
@@ -253,17 +258,40 @@ def _opened(path: pathlib.Path) -> io.BufferedIOBase:
     return gzip.open(path) if _is_compressed(path) else path.open("rb")
 
 
+class _OneRowMore(io.RawIOBase):
+    """A file with a row below its last one, which a quote that is left open takes into its cell."""
+
+    def __init__(self, file: io.BufferedIOBase, row: bytes) -> None:
+        self._file, self._row, self._end = file, row, b""
+        self._rest: io.BytesIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self._end = data[-1:] or self._end
+        if self._rest is None and len(data) != size:
+            self._rest = io.BytesIO((b"" if self._end in b"\r\n" else b"\n") + self._row)
+        return data if self._rest is None else data + self._rest.read(size - len(data))
+
+
 def _csv_batches(
     file: io.BufferedIOBase,
     header: list[str],
     delimiter: str,
     columns: list[str],
+    where: str,
     on_invalid: Callable[[pa.csv.InvalidRow], str] | None,
     *,
     check_utf8: bool,
     ahead: bool = True,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows below the header. Without reading ahead, an invalid row knows its number."""
+    """The rows below the header. Without reading ahead, an invalid row knows its number.
+
+    Raises:
+        DataError: If a quote is not closed; Arrow would take what follows as one cell.
+    """
     # Text for all: a column is converted where it is used, with an error naming the cell.
     options = pa.csv.ConvertOptions(
         include_columns=columns or None,
@@ -273,22 +301,45 @@ def _csv_batches(
         null_values=[""],
         check_utf8=check_utf8,
     )
-    return iter(
-        pa.csv.open_csv(
-            file,
-            read_options=pa.csv.ReadOptions(
-                column_names=header, block_size=8 << 20, use_threads=ahead
-            ),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                # An empty line is an empty cell where there is only one column.
-                ignore_empty_lines=len(header) > 1,
-                invalid_row_handler=on_invalid,
-            ),
-            convert_options=options,
-        )
+    rows = 0
+
+    def counted(row: pa.csv.InvalidRow) -> str:
+        nonlocal rows
+        rows += 1
+        return "error" if on_invalid is None else on_invalid(row)
+
+    batches = pa.csv.open_csv(
+        _OneRowMore(file, delimiter.join([LAST] * len(header)).encode() + b"\n"),
+        read_options=pa.csv.ReadOptions(
+            column_names=header, block_size=BLOCK_BYTES, use_threads=ahead
+        ),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=delimiter,
+            newlines_in_values=True,
+            # An empty line is an empty cell where there is only one column.
+            ignore_empty_lines=len(header) > 1,
+            invalid_row_handler=counted,
+        ),
+        convert_options=options,
     )
+    held = None
+    try:
+        for batch in batches:
+            rows += batch.num_rows
+            if batch.num_rows:
+                if held is not None:
+                    yield held
+                held = batch
+    except pa.ArrowInvalid as error:
+        if "straddles" in str(error):
+            raise DataError(
+                f"{where}: row {rows + 1} after the header has a quote that is not closed, or "
+                f"takes over {BLOCK_BYTES >> 20} MiB"
+            ) from error
+        raise
+    if held is None or not held.column(0)[-1].equals(pa.scalar(LAST)):
+        raise DataError(f"{where}: row {rows} after the header has a quote that is not closed")
+    yield held.slice(0, held.num_rows - 1)
 
 
 def _reason(row: pa.csv.InvalidRow) -> str:
@@ -308,7 +359,7 @@ def _first_bad_row(path: pathlib.Path, delimiter: str, columns: list[str]) -> st
     with _opened(path) as file, contextlib.suppress(pa.ArrowInvalid, UnicodeDecodeError):
         header = _csv_header(file.readline(), delimiter, str(path))
         for batch in _csv_batches(
-            file, header, delimiter, columns, on_invalid, check_utf8=False, ahead=False
+            file, header, delimiter, columns, str(path), on_invalid, check_utf8=False, ahead=False
         ):
             bad = _not_utf8(batch)
             if bad:
@@ -364,10 +415,7 @@ def _read_parquet(path: pathlib.Path, columns: list[str]) -> Iterator[Chunk]:
 
 
 def _read_tfrecord(
-    path: pathlib.Path,
-    columns: list[str],
-    features: tuple[Feature, ...],
-    tasks: tuple[Task, ...],
+    path: pathlib.Path, columns: list[str], features: tuple[Feature, ...]
 ) -> Iterator[Chunk]:
     where = str(path)
     separators = {f.name: f.separator for f in features if isinstance(f, MultiValuedFeature)}

@@ -237,6 +237,29 @@ def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, name, content, mess
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.csv.gz"])
+def test_a_quote_that_is_not_closed_takes_no_rows_in_silence(tmp_path, name, end):
+    path = tmp_path / name
+
+    def read_text(text, *columns, **options):
+        text = text.replace(",", "\t") if ".tsv" in name else text
+        path.write_bytes(gzip.compress(text.encode()) if ".gz" in name else text.encode())
+        return read(path, [CategoricalFeature(column) for column in columns], **options).to_pydict()
+
+    closed = read_text(f'a,b\n1,"x""\n"\n2,"""y"\n3,"5"{end}')
+    assert closed == {"a": ["1", "2", "3"], "b": ['x"\n', '"y', "5"]}
+    for last in ("2,3", "2,"):
+        for columns in ([], ["a"], ["b"]):
+            with pytest.raises(DataError, match="row 2 after the header has a quote that is not"):
+                read_text(f'a,b\n1,x\n2,"x\n{last}{end}', *columns)
+    for text in ('a,b\n1,x\n1\n2,"x\n2,3', 'a,b\n1,x\n1\n"2,x\n2,3'):
+        with pytest.raises(DataError, match="row 3 after the header has a quote that is not"):
+            read_text(text + end, left_out=lambda reason: None)
+    with pytest.raises(DataError, match="row 2 after the header has a quote that is not closed"):
+        read_text(f'a\n1\n"2\n3{end}')
+
+
 def test_rows_that_cannot_be_parsed_can_be_left_out(tmp_path):
     path, reasons = tmp_path / "rows.csv", []
     path.write_bytes(b"a,b\n1,2\n3\n" + b"5,6\n" * 100_000 + b"7,\xe9\n9," + b"x" * 200 + b",9\n")
