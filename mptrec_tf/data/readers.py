@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from mptrec_tf.data.columns import require_columns
+from mptrec_tf.data.columns import is_list, require_columns
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Feature, MultiValuedFeature, Task
 
@@ -142,6 +142,8 @@ def describe(source: Source) -> str:
 def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
     """The files that paths and glob patterns name, patterns in sorted order.
 
+    A name that begins with a dot is matched only by a pattern that also does, as in a shell.
+
     Raises:
         DataError: If a path or pattern names no file on this machine, or a directory.
     """
@@ -155,12 +157,26 @@ def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
         found = [path] if path.is_file() else []
         if not found and any(mark in str(path) for mark in "*?["):
             directory = next(parent for parent in path.parents if parent.is_dir())
-            pattern = str(path.relative_to(directory))
-            found = sorted(file for file in directory.glob(pattern) if file.is_file())
+            matched = directory.glob(str(path.relative_to(directory)))
+            found = sorted(f for f in matched if f.is_file() and not is_hidden(f, path))
         if not found:
             raise DataError(f"{path}: no such file")
         files.extend(found)
     return files
+
+
+def is_hidden(path: Path, pattern: Path) -> bool:
+    """Whether a path has names that begin with a dot where the glob pattern that matched has none.
+
+    Args:
+        path: The path.
+        pattern: The pattern.
+    """
+    return _dotted(path) > _dotted(pattern)
+
+
+def _dotted(path: Path) -> int:
+    return sum(name.startswith(".") for name in pathlib.PurePath(path).parts)
 
 
 def _all_chunks(
@@ -202,9 +218,17 @@ def _table_of_columns(columns: Mapping[str, Any]) -> pa.Table:
         if isinstance(values, np.ndarray) and values.ndim > 1:
             values = list(values)
         try:
-            arrays[name] = pa.array(values, from_pandas=True)
+            try:
+                arrays[name] = pa.array(values, from_pandas=True)
+            except OverflowError:  # Arrow takes Python's numbers for int64
+                arrays[name] = pa.array(values, pa.uint64(), from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"the data: column {name!r} mixes types: {error}") from error
+        except OverflowError as error:
+            raise DataError(
+                f"the data: column {name!r} has whole numbers that neither int64 nor uint64 holds; "
+                "give them as texts"
+            ) from error
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the data: the columns differ in length: {lengths}")
@@ -521,7 +545,7 @@ def _column_at_once(ragged: Any, separator: str | None) -> pa.Array | None:
     """A column of `_parsed_at_once`, with the separator of a multi-valued one."""
     values, offsets = ragged.flat_values.numpy(), ragged.row_splits.numpy()
     lengths = np.diff(offsets)
-    cells = pa.array(values.astype(np.float64) if values.dtype == np.float32 else values)
+    cells = pa.array(values)
     if separator is not None and (lengths.max() > 1 or not pa.types.is_binary(cells.type)):
         lone = cells.take(pa.array(offsets[:-1][lengths == 1]))
         if pa.types.is_binary(cells.type) and pc.any(pc.match_substring(lone, separator)).as_py():
@@ -548,6 +572,7 @@ def _table_of_examples(
     """
     listed = listed or {}
     rows: dict[str, list[Any]] = {name: [] for name in columns or listed}
+    kinds: dict[str, set[str]] = {}
     for number, serialized in enumerate(batch):
         example = _cells_of(serialized, where)
         if not columns:
@@ -560,6 +585,8 @@ def _table_of_examples(
                 continue
             kind = example[name].WhichOneof("kind")
             values = list(getattr(example[name], kind).value) if kind else []
+            if values:
+                kinds.setdefault(name, set()).add(kind)
             if name in separators:
                 cells.append(_split_text(values, separators[name]))
             elif len(values) > 1 and not columns:
@@ -575,9 +602,12 @@ def _table_of_examples(
         if listed.get(name) or any(isinstance(cell, list) for cell in cells):
             cells = [[c] if c is not None and not isinstance(c, list) else c for c in cells]
         try:
-            arrays[name] = pa.array(_alike(cells))
+            array = pa.array(_alike(cells))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"{where}: column {name!r} mixes types: {error}") from error
+        if kinds.get(name) == {"float_list"}:
+            array = array.cast(pa.list_(pa.float32()) if is_list(array.type) else pa.float32())
+        arrays[name] = array
     return pa.table(arrays)
 
 

@@ -1,4 +1,5 @@
 import gzip
+import os
 import pathlib
 
 import hypothesis
@@ -79,6 +80,15 @@ def assert_holds_rows(table):
     assert [row or [] for row in tags] == [["x", "y"], [], ["z"], ["ü"]]
 
 
+def test_features_may_come_from_a_generator(tmp_path):
+    write_tfrecord(tmp_path / "rows.tfrecord")
+    tables = [
+        read(tmp_path / "rows.tfrecord", features, iter(TASKS))
+        for features in (FEATURES, iter(FEATURES))
+    ]
+    assert tables[1].equals(tables[0])
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_rows(tmp_path, name):
     WRITERS[name](tmp_path / name)
@@ -135,6 +145,24 @@ def test_a_pattern_may_be_in_a_directory(tmp_path, monkeypatch):
     assert read("*/rows.csv")["x"].to_pylist() == ["day-1", "day-2", "other"]
     with pytest.raises(DataError, match=r"^none-\*/rows\.csv: no such file$"):
         read("none-*/rows.csv")
+
+
+def test_a_pattern_matches_no_hidden_file_unless_it_begins_with_a_dot(tmp_path, monkeypatch):
+    directory = tmp_path / ".data"
+    for name in ("a.csv", ".partial-a.csv", "sub/b.csv", ".sub/c.csv"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text("a\n1\n")
+    monkeypatch.chdir(directory)
+
+    def names(pattern):
+        return [os.path.relpath(path) for path in readers.expand_paths(pattern)]
+
+    for prefix in ("", f"{directory}/"):
+        assert names(f"{prefix}*.csv") == ["a.csv"]
+        assert names(f"{prefix}*/*.csv") == ["sub/b.csv"]
+        assert names(f"{prefix}**/*.csv") == ["a.csv", "sub/b.csv"]
+        assert names(f"{prefix}.part*.csv") == [".partial-a.csv"]
+        assert names(f"{prefix}.sub/*.csv") == [".sub/c.csv"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
@@ -527,6 +555,26 @@ def test_memory_that_holds_no_table_or_no_rows_is_refused(source, message):
 def test_memory_that_lacks_a_column_is_refused(source):
     with pytest.raises(DataError, match="the data: no column 'a'; the columns are"):
         read(source, [NumericFeature("a")])
+
+
+@pytest.mark.parametrize("values", [[2**63 + 5, 1], [1, None, 2**64 - 1]])
+def test_ids_above_int64_are_read(values):
+    texts = [None if value is None else str(value) for value in values]
+    for column in (values, pd.Series(values, dtype=object)):
+        assert as_strings(read({"a": column})["a"], "a", "").to_pylist() == texts
+
+
+@pytest.mark.parametrize("values", [[2**64, 1], [-1, 2**63]])
+def test_ids_beyond_any_type_are_refused(values):
+    with pytest.raises(DataError, match="the data: column 'a' has whole numbers that neither"):
+        read({"a": values})
+
+
+def test_float_ids_of_a_tfrecord_that_may_have_been_merged_are_refused(tmp_path):
+    path = tmp_path / "rows.tfrecord"
+    write_examples(path, {"a": [50_000_001.0]})
+    with pytest.raises(DataError, match=r"column 'a' .* has 50000000\.0, .* up to 16777216"):
+        as_strings(read(path, [CategoricalFeature("a")])["a"], "a", "")
 
 
 def test_an_array_of_two_dimensions_is_a_column_of_lists():
