@@ -461,13 +461,14 @@ def _batches_of_records(path: pathlib.Path, rows: int) -> Iterator[np.ndarray]:
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset(str(path), "GZIP" if _is_compressed(path) else "")
+    read = 0
     try:
-        size, read = _uncompressed_size(path), 0
-        if size == 0:
-            raise DataError(f"{path}: the file is empty")
         for batch in records.batch(rows).as_numpy_iterator():
             yield batch
             read += sum(RECORD_FRAME + len(record) for record in batch)
+        size = _uncompressed_size(path, read)
+        if size == 0:
+            raise DataError(f"{path}: the file is empty")
         if read < size:  # TensorFlow takes a cut within a record's header for the end of the file.
             raise EOFError(f"the last {size - read} bytes are no record")
     except (tf.errors.DataLossError, EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -500,9 +501,15 @@ def _cells_of(serialized: bytes, where: str) -> Mapping[str, Any]:
     return features
 
 
-def _uncompressed_size(path: pathlib.Path) -> int:
+def _uncompressed_size(path: pathlib.Path, likely: int) -> int:
+    """The size of a file's content; a compressed one is read if its end does not tell `likely`."""
+    size = path.stat().st_size
     if not _is_compressed(path):
-        return path.stat().st_size
+        return size
+    with path.open("rb") as file:
+        file.seek(max(size - 4, 0))
+        if file.read() == (likely % 2**32).to_bytes(4, "little"):
+            return likely
     with gzip.open(path) as file:
         return file.seek(0, os.SEEK_END)
 
