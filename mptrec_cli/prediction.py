@@ -125,7 +125,8 @@ def _table(
 def _writing(path: pathlib.Path, source: Sequence[str], id_columns: Sequence[str]) -> Iterator[Any]:
     """Gives a function that appends a table to a file, which appears when all is written.
 
-    The table has columns of the source, of the types that these have in its first rows with values.
+    The table has columns of the source, of the types that these have in its first rows with values;
+    text of a TFRecord, which does not tell it from other bytes, is text.
     """
     import pyarrow as pa
     import pyarrow.csv
@@ -147,13 +148,26 @@ def _writing(path: pathlib.Path, source: Sequence[str], id_columns: Sequence[str
             nonlocal writer, schema
             try:
                 if writer is None:
-                    schema = known_types(table.schema, source, ids)
+                    schema = _with_texts(known_types(table.schema, source, ids), table)
                     writer = stack.enter_context(new(file, schema))
                 writer.write_table(table.cast(schema))
             except pa.ArrowException as error:
                 raise DataError(f"{where}: the id columns cannot be written: {error}") from error
 
         yield write
+
+
+def _with_texts(schema: pa.Schema, table: pa.Table) -> pa.Schema:
+    """The types with texts in the place of bytes, if the bytes of the first rows are UTF-8."""
+    import pyarrow as pa
+
+    bytes_types = (pa.binary(), pa.large_binary())
+    texts = pa.schema([f.with_type(pa.string()) if f.type in bytes_types else f for f in schema])
+    try:
+        table.cast(texts)
+    except pa.ArrowInvalid:
+        return schema
+    return texts
 
 
 def _output(text: str) -> pathlib.Path:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mptrec_tf.config import Config
 from mptrec_tf.data import has_labels, read_chunks
-from mptrec_tf.data.readers import expand_paths
+from mptrec_tf.data.readers import expand_paths, is_hidden
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, Task
 from pipelines.components.example_gen import choose_span, find_files
@@ -135,7 +135,7 @@ def state_of(pattern: str) -> list[Any]:
     """The files of a pattern, with what changes when their content does."""
     found = []
     if "://" in pattern:
-        for file in sorted(tf.io.gfile.glob(pattern)):
+        for file in sorted(f for f in tf.io.gfile.glob(pattern) if not is_hidden(f, pattern)):
             remote = tf.io.gfile.stat(file)
             found.append([file, remote.length, remote.mtime_nsec])
         return found

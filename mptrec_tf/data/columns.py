@@ -12,6 +12,9 @@ from mptrec_tf.errors import DataError
 EXACT = 2.0**53
 """Up to here a float64 holds every whole number."""
 
+EXACT_BY_TYPE = {pa.float32(): 2.0**24, pa.float16(): 2.0**11}
+"""The same of the smaller types."""
+
 
 def require_columns(available: Iterable[str], needed: Iterable[str], where: str) -> None:
     """Refuses data that lack a column.
@@ -34,20 +37,24 @@ def as_strings(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     """A column as text, null where empty. Whole numbers become their decimal text.
 
     Raises:
-        DataError: If the column holds numbers that are not whole, or neither text nor numbers.
+        DataError: If the column holds numbers that are not whole or larger than its type holds
+            exactly, or neither text nor numbers.
     """
     array = _plain(column)
     if pa.types.is_decimal(array.type) and array.type.scale == 0:
         return array.cast(pa.string())
     if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
+        exact = EXACT_BY_TYPE.get(array.type, EXACT)
         array = array.cast(pa.float64())
         array = pc.if_else(pc.is_nan(array), None, array)
-        whole = pc.and_(pc.equal(array, pc.trunc(array)), pc.less_equal(pc.abs(array), EXACT))
+        whole = pc.and_(pc.equal(array, pc.trunc(array)), pc.less_equal(pc.abs(array), exact))
         if pc.any(pc.invert(whole)).as_py():
             value = array.filter(pc.invert(whole))[0].as_py()
+            large = value.is_integer()
             raise DataError(
                 f"{where}: column {name!r} should hold categories (text or whole numbers), "
                 f"but has {value!r}"
+                + (f", and its type tells whole numbers apart up to {exact:.0f}" if large else "")
             )
         array = array.cast(pa.int64())
     if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):

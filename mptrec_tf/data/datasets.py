@@ -61,8 +61,9 @@ def make_dataset(
     Returns:
         A dataset. `x` is a dict as `FeatureEncoder` gives it, `y` a dict of float32 (B,) by task
         with NaN for a missing label, `weights` a dict of float32 (B,) by task. A model that is to
-        `fit` it refuses it where a task's `positive` or `negative` occurs in no row; with
-        `stream=True` at the end of the first epoch, and of a shard never.
+        `fit` it refuses it where all labels of a binary task are the same, such as those of a
+        `positive` that occurs in no row; with `stream=True` at the end of the first epoch, and of a
+        shard never.
 
     Raises:
         DataError: If the data do not fit the features or the tasks, or a task has no label at all.
@@ -92,13 +93,14 @@ def make_dataset(
         arrays = with_ids(arrays)
     dataset = dataset_of_arrays(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
     where = describe(source)
+    rules.warn(where)
     dataset.require_rules = lambda names: rules.require(names, where)
     dataset.encoder = encoder.copy()
     return dataset
 
 
 def require_rules(dataset: Any, names: Iterable[str]) -> None:
-    """Refuses to train on rows that no value of a task's rule occurs in.
+    """Refuses to train on rows in which all labels of a binary task are the same.
 
     Rows that are streamed are refused when their first epoch ends; nothing is known of another kind
     of dataset, or after anything was done to a dataset.
@@ -143,8 +145,8 @@ def encode_rows(
         encoder: An adapted encoder.
         tasks: The tasks whose labels are read. Defaults to none.
         shard: `(index, count)`: keep every `count`-th chunk of rows.
-        training: Whether they are trained on; then a value of each task's `positive` or `negative`
-            must occur. Defaults to `False`.
+        training: Whether they are trained on; then the labels of a binary task must not be all the
+            same. Defaults to `False`: a `positive` or `negative` that never occurs is warned of.
         progress: Whether to show a progress bar. Defaults to `False`.
 
     Returns:
@@ -166,6 +168,8 @@ def encode_rows(
     arrays = _whole(_encode(source, encoder, tasks, shard, _label(progress), rules))
     if training:
         rules.require((task.name for task in tasks), describe(source))
+    else:
+        rules.warn(describe(source))
     return arrays
 
 
@@ -363,6 +367,8 @@ def read_through(
     rows = summarize(_encode(source, encoder, tuple(tasks), (0, 1), None, rules))
     if training:
         rules.require((task.name for task in tasks), describe(source))
+    else:
+        rules.warn(describe(source))
     return rows
 
 

@@ -1,6 +1,8 @@
 """Labels and example weights of the tasks, read from raw columns. A missing label is NaN."""
 
 import itertools
+import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +17,11 @@ from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Task
 from mptrec_tf.spec.features import LARGEST
 from mptrec_tf.spec.tasks import Values
+
+LARGEST_NUMBER = LARGEST**0.5
+"""What a regression label can be at most: the loss squares it."""
+
+A_NUMBER = f"a finite number, of {LARGEST_NUMBER:.1e} at most"
 
 SHOWN_TEXTS = 10
 MAX_TEXTS = 10_000
@@ -73,7 +80,7 @@ def check_labels(task: Task, labels: np.ndarray, where: str) -> None:
         wrong = ~np.isin(known, np.arange(task.num_outputs))
         allowed = f"a class index from 0 to {task.num_outputs - 1}"
     else:
-        wrong, allowed = ~np.isfinite(known), "a finite number"
+        wrong, allowed = ~(np.abs(known) <= LARGEST_NUMBER), A_NUMBER
     if wrong.any():
         raise DataError(
             f"{where}: a label of the {task.kind} task {task.name!r} is {known[wrong][0]:g}, "
@@ -159,18 +166,21 @@ class RuleCounts:
     """Whether the values of each task's rule ever occur, and which texts do where they do not.
 
     A value that is spelled otherwise than in the data gives all rows the same label. One of several
-    may be a rare category, so a rule is refused only if none of its values occurs.
+    may be a rare category, so a rule is refused only if none of its values occurs. Rows that are
+    trained on are also refused where all labels of a binary task are the same for another reason.
 
     Args:
-        tasks: The tasks; those whose rule names no values are passed over.
+        tasks: The tasks.
 
     Attributes:
         unmatched: By task whose rule has not matched yet, how often each label text occurs.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
-        self._tasks = {task.name: task for task in tasks if _rule(task) is not None}
+        self._binary = [task for task in tasks if task.kind == "binary"]
+        self._tasks = {task.name: task for task in self._binary if _rule(task) is not None}
         self.unmatched: dict[str, Counter[str]] = {name: Counter() for name in self._tasks}
+        self._seen: dict[str, set[float]] = {task.name: set() for task in self._binary}
 
     @property
     def open_tasks(self) -> list[Task]:
@@ -184,6 +194,9 @@ class RuleCounts:
             chunk: The rows.
             labels: What `encode_labels` gives of them, of `open_tasks` at least.
         """
+        for name in self._seen.keys() & labels.keys():
+            if len(seen := self._seen[name]) < 2:
+                seen |= {value for value in (0.0, 1.0) if np.any(labels[name] == value)}
         for task in self.open_tasks:
             values = labels[task.name]
             if np.any(values == (0.0 if task.positive is None else 1.0)):
@@ -194,13 +207,14 @@ class RuleCounts:
             self._add(task.name, {c["values"].as_py(): c["counts"].as_py() for c in counted})
 
     def merge(self, unmatched: Mapping[str, Mapping[str, int]]) -> None:
-        """Adds the `unmatched` of other rows."""
+        """Adds the `unmatched` of other rows, which does not tell their labels."""
+        self._seen = {}
         self.unmatched = {n: texts for n, texts in self.unmatched.items() if n in unmatched}
         for name in self.unmatched:
             self._add(name, unmatched[name])
 
     def require(self, names: Iterable[str], where: str) -> None:
-        """Refuses a task whose rule matched no row.
+        """Refuses a task whose labels are all the same; after `merge`, if its rule matched no row.
 
         Args:
             names: The tasks that are trained.
@@ -211,15 +225,33 @@ class RuleCounts:
         """
         names = set(names)
         for task in self.open_tasks:
-            if task.name not in names:
-                continue
-            which = "positive" if task.positive is not None else "negative"
-            common = [text for text, _ in self.unmatched[task.name].most_common(SHOWN_TEXTS)]
-            raise DataError(
-                f"{where}: no label of the task {task.name!r} in column {task.label!r} is "
-                f"{which}={_rule(task)!r}, so all rows have the same label; the most frequent "
-                f"values are {common}"
-            )
+            if task.name in names:
+                raise DataError(f"{where}: {self._unmatched(task)}")
+        for task in self._binary:
+            seen, rule = self._seen.get(task.name, ()), _shown_rule(task)
+            if task.name in names and len(seen) == 1:
+                (value,) = seen
+                raise DataError(
+                    f"{where}: all labels of the task {task.name!r} in column {task.label!r} are "
+                    f"{value:g}" + (f" by {rule}" if rule else "")
+                )
+
+    def warn(self, where: str) -> None:
+        """Tells of the tasks whose rule matched no row.
+
+        Args:
+            where: What to call the rows.
+        """
+        for task in self.open_tasks:
+            if self.unmatched[task.name]:
+                warnings.warn(f"{where}: {self._unmatched(task)}", stacklevel=2)
+
+    def _unmatched(self, task: Task) -> str:
+        common = [text for text, _ in self.unmatched[task.name].most_common(SHOWN_TEXTS)]
+        return (
+            f"no label of the task {task.name!r} in column {task.label!r} is {_shown_rule(task)}, "
+            f"so all rows have the same label; the most frequent values are {common}"
+        )
 
     def _add(self, name: str, texts: Mapping[str, int]) -> None:
         counts = self.unmatched[name]
@@ -230,6 +262,13 @@ class RuleCounts:
 
 def _rule(task: Task) -> Values | None:
     return task.positive if task.positive is not None else task.negative
+
+
+def _shown_rule(task: Task) -> str:
+    for which in ("positive", "negative", "above"):
+        if (rule := getattr(task, which)) is not None:
+            return f"{which}={rule!r}"
+    return ""
 
 
 def _where(column: pa.ChunkedArray, counts: np.ndarray) -> pa.ChunkedArray:
@@ -257,8 +296,7 @@ def _labels(task: Task, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:
     rule = _rule(task)
     if rule is not None:
         texts = as_strings(column, task.label, chunk.where)
-        named = [str(v) for v in (rule if isinstance(rule, tuple) else (rule,))]
-        found = np.isin(texts.fill_null("").to_numpy(zero_copy_only=False).astype(str), named)
+        found = _occurs(texts, [str(v) for v in (rule if isinstance(rule, tuple) else (rule,))])
         values = (found if task.positive is not None else ~found).astype(np.float64)
         return np.where(_is_empty(texts), np.nan, values)
     if task.classes is not None:
@@ -281,8 +319,18 @@ def _labels(task: Task, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:
         wrong = ~np.isin(numbers, (0, 1)) & ~np.isnan(numbers)
         _refuse(task, task.label, chunk, numbers, wrong, "0 or 1 (or give the task a rule)")
     else:
-        _refuse(task, task.label, chunk, numbers, np.abs(numbers) > LARGEST, "a finite number")
+        _refuse(task, task.label, chunk, numbers, np.abs(numbers) > LARGEST_NUMBER, A_NUMBER)
     return numbers
+
+
+def _occurs(texts: pa.Array, values: list[str]) -> np.ndarray:
+    """Which texts are one of some values; `1.0`, as pandas writes 1 beside an empty cell, is 1."""
+    allowed = pa.array(values)
+    found = pc.is_in(texts, value_set=allowed).to_numpy(zero_copy_only=False)
+    if any(re.fullmatch(r"-?[0-9]+", value) for value in values):
+        whole = pc.replace_substring_regex(texts, r"^(-?[0-9]+)\.0*$", r"\1")
+        found |= pc.is_in(whole, value_set=allowed).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _numbers(task: Task, name: str, column: pa.ChunkedArray, chunk: Chunk) -> np.ndarray:

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from mptrec_tf.data.columns import require_columns
+from mptrec_tf.data.columns import is_list, require_columns
 from mptrec_tf.errors import DataError
 from mptrec_tf.spec import Feature, MultiValuedFeature, Task
 
@@ -27,6 +27,9 @@ Source: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Path | Sequenc
 
 CHUNK_ROWS = 65_536
 """Rows read at a time."""
+
+BLOCK_BYTES = 8 << 20
+"""Bytes of a CSV file that are parsed at a time; no row may take many more."""
 
 SHOWN_TEXT = 100
 """Characters of a line or bytes of a cell that an error shows."""
@@ -39,6 +42,9 @@ RECORD_FRAME = 16
 
 EXAMPLES_FOR_TYPES = 1000
 """Examples of a chunk in which each column should have a value once, to be parsed fast."""
+
+LAST = "\x1e"
+"""Each cell of the row that is read below the last one of a CSV file."""
 
 FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .tfrecord, .tfrecord.gz"
 
@@ -97,13 +103,14 @@ def read_chunks(
     >>> next(read_chunks({"age": [31, 45]}, [NumericFeature("age")])).table.num_rows
     2
     """
+    features, tasks = tuple(features), tuple(tasks)
     columns = needed_columns(features, tasks)
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard must be (index, count), index below count. Received: {shard}")
     rows = 0
     with tqdm(desc=progress, unit=" rows", unit_scale=True, disable=progress is None) as bar:
-        chunks = _all_chunks(source, columns, tuple(features), tuple(tasks), left_out)
+        chunks = _all_chunks(source, columns, features, left_out)
         for number, chunk in enumerate(chunks):
             rows += chunk.table.num_rows
             if number % count == index:
@@ -135,6 +142,8 @@ def describe(source: Source) -> str:
 def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
     """The files that paths and glob patterns name, patterns in sorted order.
 
+    A name that begins with a dot is matched only by a pattern that also does, as in a shell.
+
     Raises:
         DataError: If a path or pattern names no file on this machine, or a directory.
     """
@@ -148,19 +157,32 @@ def expand_paths(source: Path | Sequence[Path]) -> list[pathlib.Path]:
         found = [path] if path.is_file() else []
         if not found and any(mark in str(path) for mark in "*?["):
             directory = next(parent for parent in path.parents if parent.is_dir())
-            pattern = str(path.relative_to(directory))
-            found = sorted(file for file in directory.glob(pattern) if file.is_file())
+            matched = directory.glob(str(path.relative_to(directory)))
+            found = sorted(f for f in matched if f.is_file() and not is_hidden(f, path))
         if not found:
             raise DataError(f"{path}: no such file")
         files.extend(found)
     return files
 
 
+def is_hidden(path: Path, pattern: Path) -> bool:
+    """Whether a path has names that begin with a dot where the glob pattern that matched has none.
+
+    Args:
+        path: The path.
+        pattern: The pattern.
+    """
+    return _dotted(path) > _dotted(pattern)
+
+
+def _dotted(path: Path) -> int:
+    return sum(name.startswith(".") for name in pathlib.PurePath(path).parts)
+
+
 def _all_chunks(
     source: Source,
     columns: list[str],
     features: tuple[Feature, ...],
-    tasks: tuple[Task, ...],
     left_out: Callable[[str], None] | None,
 ) -> Iterator[Chunk]:
     if isinstance(source, pd.DataFrame):
@@ -181,7 +203,7 @@ def _all_chunks(
             case ".parquet":
                 yield from _read_parquet(path, columns)
             case ".tfrecord" | ".tfrecord.gz":
-                yield from _read_tfrecord(path, columns, features, tasks)
+                yield from _read_tfrecord(path, columns, features)
             case _:
                 raise DataError(f"{path}: unknown format; the known ones are {FORMATS}")
 
@@ -196,9 +218,17 @@ def _table_of_columns(columns: Mapping[str, Any]) -> pa.Table:
         if isinstance(values, np.ndarray) and values.ndim > 1:
             values = list(values)
         try:
-            arrays[name] = pa.array(values, from_pandas=True)
+            try:
+                arrays[name] = pa.array(values, from_pandas=True)
+            except OverflowError:  # Arrow takes Python's numbers for int64
+                arrays[name] = pa.array(values, pa.uint64(), from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"the data: column {name!r} mixes types: {error}") from error
+        except OverflowError as error:
+            raise DataError(
+                f"the data: column {name!r} has whole numbers that neither int64 nor uint64 holds; "
+                "give them as texts"
+            ) from error
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the data: the columns differ in length: {lengths}")
@@ -229,7 +259,7 @@ def _read_csv(
             require_columns(header, columns, where)
             handler = None if left_out is None else on_invalid
             for batch in _csv_batches(
-                file, header, delimiter, columns, handler, check_utf8=left_out is None
+                file, header, delimiter, columns, where, handler, check_utf8=left_out is None
             ):
                 if left_out is not None:
                     bad = _not_utf8(batch)
@@ -242,9 +272,8 @@ def _read_csv(
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: the compressed file is truncated or broken: {error}") from error
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        if "Empty CSV file" not in str(error):
-            row = _first_bad_row(path, delimiter, columns) if left_out is None else None
-            raise DataError(f"{path}: {row or error}") from error
+        row = _first_bad_row(path, delimiter, columns) if left_out is None else None
+        raise DataError(f"{path}: {row or error}") from error
     if left_out is not None:
         _tell(invalid, left_out)
 
@@ -253,17 +282,40 @@ def _opened(path: pathlib.Path) -> io.BufferedIOBase:
     return gzip.open(path) if _is_compressed(path) else path.open("rb")
 
 
+class _OneRowMore(io.RawIOBase):
+    """A file with a row below its last one, which a quote that is left open takes into its cell."""
+
+    def __init__(self, file: io.BufferedIOBase, row: bytes) -> None:
+        self._file, self._row, self._end = file, row, b""
+        self._rest: io.BytesIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self._end = data[-1:] or self._end
+        if self._rest is None and len(data) != size:
+            self._rest = io.BytesIO((b"" if self._end in b"\r\n" else b"\n") + self._row)
+        return data if self._rest is None else data + self._rest.read(size - len(data))
+
+
 def _csv_batches(
     file: io.BufferedIOBase,
     header: list[str],
     delimiter: str,
     columns: list[str],
+    where: str,
     on_invalid: Callable[[pa.csv.InvalidRow], str] | None,
     *,
     check_utf8: bool,
     ahead: bool = True,
 ) -> Iterator[pa.RecordBatch]:
-    """The rows below the header. Without reading ahead, an invalid row knows its number."""
+    """The rows below the header. Without reading ahead, an invalid row knows its number.
+
+    Raises:
+        DataError: If a quote is not closed; Arrow would take what follows as one cell.
+    """
     # Text for all: a column is converted where it is used, with an error naming the cell.
     options = pa.csv.ConvertOptions(
         include_columns=columns or None,
@@ -273,22 +325,45 @@ def _csv_batches(
         null_values=[""],
         check_utf8=check_utf8,
     )
-    return iter(
-        pa.csv.open_csv(
-            file,
-            read_options=pa.csv.ReadOptions(
-                column_names=header, block_size=8 << 20, use_threads=ahead
-            ),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                # An empty line is an empty cell where there is only one column.
-                ignore_empty_lines=len(header) > 1,
-                invalid_row_handler=on_invalid,
-            ),
-            convert_options=options,
-        )
+    rows = 0
+
+    def counted(row: pa.csv.InvalidRow) -> str:
+        nonlocal rows
+        rows += 1
+        return "error" if on_invalid is None else on_invalid(row)
+
+    batches = pa.csv.open_csv(
+        _OneRowMore(file, delimiter.join([LAST] * len(header)).encode() + b"\n"),
+        read_options=pa.csv.ReadOptions(
+            column_names=header, block_size=BLOCK_BYTES, use_threads=ahead
+        ),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=delimiter,
+            newlines_in_values=True,
+            # An empty line is an empty cell where there is only one column.
+            ignore_empty_lines=len(header) > 1,
+            invalid_row_handler=counted,
+        ),
+        convert_options=options,
     )
+    held = None
+    try:
+        for batch in batches:
+            rows += batch.num_rows
+            if batch.num_rows:
+                if held is not None:
+                    yield held
+                held = batch
+    except pa.ArrowInvalid as error:
+        if "straddles" in str(error):
+            raise DataError(
+                f"{where}: row {rows + 1} after the header has a quote that is not closed, or "
+                f"takes over {BLOCK_BYTES >> 20} MiB"
+            ) from error
+        raise
+    if held is None or not held.column(0)[-1].equals(pa.scalar(LAST)):
+        raise DataError(f"{where}: row {rows} after the header has a quote that is not closed")
+    yield held.slice(0, held.num_rows - 1)
 
 
 def _reason(row: pa.csv.InvalidRow) -> str:
@@ -308,7 +383,7 @@ def _first_bad_row(path: pathlib.Path, delimiter: str, columns: list[str]) -> st
     with _opened(path) as file, contextlib.suppress(pa.ArrowInvalid, UnicodeDecodeError):
         header = _csv_header(file.readline(), delimiter, str(path))
         for batch in _csv_batches(
-            file, header, delimiter, columns, on_invalid, check_utf8=False, ahead=False
+            file, header, delimiter, columns, str(path), on_invalid, check_utf8=False, ahead=False
         ):
             bad = _not_utf8(batch)
             if bad:
@@ -364,10 +439,7 @@ def _read_parquet(path: pathlib.Path, columns: list[str]) -> Iterator[Chunk]:
 
 
 def _read_tfrecord(
-    path: pathlib.Path,
-    columns: list[str],
-    features: tuple[Feature, ...],
-    tasks: tuple[Task, ...],
+    path: pathlib.Path, columns: list[str], features: tuple[Feature, ...]
 ) -> Iterator[Chunk]:
     where = str(path)
     separators = {f.name: f.separator for f in features if isinstance(f, MultiValuedFeature)}
@@ -389,13 +461,14 @@ def _batches_of_records(path: pathlib.Path, rows: int) -> Iterator[np.ndarray]:
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset(str(path), "GZIP" if _is_compressed(path) else "")
+    read = 0
     try:
-        size, read = _uncompressed_size(path), 0
-        if size == 0:
-            raise DataError(f"{path}: the file is empty")
         for batch in records.batch(rows).as_numpy_iterator():
             yield batch
             read += sum(RECORD_FRAME + len(record) for record in batch)
+        size = _uncompressed_size(path, read)
+        if size == 0:
+            raise DataError(f"{path}: the file is empty")
         if read < size:  # TensorFlow takes a cut within a record's header for the end of the file.
             raise EOFError(f"the last {size - read} bytes are no record")
     except (tf.errors.DataLossError, EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -428,9 +501,15 @@ def _cells_of(serialized: bytes, where: str) -> Mapping[str, Any]:
     return features
 
 
-def _uncompressed_size(path: pathlib.Path) -> int:
+def _uncompressed_size(path: pathlib.Path, likely: int) -> int:
+    """The size of a file's content; a compressed one is read if its end does not tell `likely`."""
+    size = path.stat().st_size
     if not _is_compressed(path):
-        return path.stat().st_size
+        return size
+    with path.open("rb") as file:
+        file.seek(max(size - 4, 0))
+        if file.read() == (likely % 2**32).to_bytes(4, "little"):
+            return likely
     with gzip.open(path) as file:
         return file.seek(0, os.SEEK_END)
 
@@ -473,7 +552,7 @@ def _column_at_once(ragged: Any, separator: str | None) -> pa.Array | None:
     """A column of `_parsed_at_once`, with the separator of a multi-valued one."""
     values, offsets = ragged.flat_values.numpy(), ragged.row_splits.numpy()
     lengths = np.diff(offsets)
-    cells = pa.array(values.astype(np.float64) if values.dtype == np.float32 else values)
+    cells = pa.array(values)
     if separator is not None and (lengths.max() > 1 or not pa.types.is_binary(cells.type)):
         lone = cells.take(pa.array(offsets[:-1][lengths == 1]))
         if pa.types.is_binary(cells.type) and pc.any(pc.match_substring(lone, separator)).as_py():
@@ -500,6 +579,7 @@ def _table_of_examples(
     """
     listed = listed or {}
     rows: dict[str, list[Any]] = {name: [] for name in columns or listed}
+    kinds: dict[str, set[str]] = {}
     for number, serialized in enumerate(batch):
         example = _cells_of(serialized, where)
         if not columns:
@@ -512,6 +592,8 @@ def _table_of_examples(
                 continue
             kind = example[name].WhichOneof("kind")
             values = list(getattr(example[name], kind).value) if kind else []
+            if values:
+                kinds.setdefault(name, set()).add(kind)
             if name in separators:
                 cells.append(_split_text(values, separators[name]))
             elif len(values) > 1 and not columns:
@@ -527,9 +609,12 @@ def _table_of_examples(
         if listed.get(name) or any(isinstance(cell, list) for cell in cells):
             cells = [[c] if c is not None and not isinstance(c, list) else c for c in cells]
         try:
-            arrays[name] = pa.array(_alike(cells))
+            array = pa.array(_alike(cells))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"{where}: column {name!r} mixes types: {error}") from error
+        if kinds.get(name) == {"float_list"}:
+            array = array.cast(pa.list_(pa.float32()) if is_list(array.type) else pa.float32())
+        arrays[name] = array
     return pa.table(arrays)
 
 

@@ -25,11 +25,19 @@ class UnknownValues:
 
     def __init__(self, encoder: FeatureEncoder) -> None:
         self._encoder = encoder
-        self._columns = {
-            feature.name: column
-            for column, feature in enumerate(encoder.categorical_features)
-            if feature.hash_buckets is None and encoder.vocabulary_size(feature.name) > FIRST_ID
-        }
+        self._columns: dict[str, tuple[str, slice]] = {}
+        for part, features in (
+            ("categorical", encoder.categorical_features),
+            ("multivalued", encoder.multivalued_features),
+        ):
+            end = 0
+            for feature in features:
+                start, end = end, end + getattr(feature, "max_length", 1)
+                if (
+                    feature.hash_buckets is None
+                    and encoder.vocabulary_size(feature.name) > FIRST_ID
+                ):
+                    self._columns[feature.name] = part, slice(start, end)
         self._unknown = dict.fromkeys(self._columns, 0)
 
     def update(self, encoded: Mapping[str, np.ndarray]) -> None:
@@ -39,7 +47,8 @@ class UnknownValues:
             encoded: What the encoder gives of them.
         """
         for name in list(self._unknown):
-            ids = encoded["categorical"][:, self._columns[name]]
+            part, columns = self._columns[name]
+            ids = encoded[part][:, columns]
             if (ids >= FIRST_ID).any():
                 del self._unknown[name]
             else:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mptrec_tf.data import FeatureEncoder, encode_labels, read_chunks
 from mptrec_tf.data.columns import as_strings
+from mptrec_tf.data.labels import RuleCounts
 from mptrec_tf.data.readers import Source, describe
 from mptrec_tf.data.unknown import UnknownValues
 from mptrec_tf.spec import CategoricalFeature, Task
@@ -24,15 +25,17 @@ def encoded_batches(
         tasks: The tasks whose labels are read.
         batch_size: Most rows in a batch.
     """
-    unknown = UnknownValues(encoder)
+    unknown, rules = UnknownValues(encoder), RuleCounts(tasks)
     for chunk in read_chunks(source, encoder.features, tasks):
         arrays = (encoder.encode_chunk(chunk), *encode_labels(tasks, chunk))
         unknown.update(arrays[0])
+        rules.update(chunk, arrays[1])
         for start in range(0, chunk.table.num_rows, batch_size):
             rows = slice(start, start + batch_size)
             inputs, labels, weights = tf.nest.map_structure(lambda a, rows=rows: a[rows], arrays)
             yield tf.nest.map_structure(tf.constant, inputs), labels, weights
     unknown.warn(describe(source))
+    rules.warn(describe(source))
 
 
 def read_columns(source: Source, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -21,7 +21,13 @@ from mptrec_tf.spec import Task
 from mptrec_tf.spec.parsing import parse
 from pipelines import runs
 from pipelines.components import example_gen
-from pipelines.components.example_gen import IngestConfig, WriteFile, choose_span, ingest
+from pipelines.components.example_gen import (
+    IngestConfig,
+    WriteFile,
+    choose_span,
+    find_files,
+    ingest,
+)
 from pipelines.examples import LEAST, raw_examples
 from pipelines.metadata import connection
 from pipelines.nodes import beam_arguments
@@ -851,6 +857,15 @@ def test_the_state_of_a_pattern_changes_with_its_files(scheme, tmp_path):
     ]
     assert len({str(state) for state in states}) == len(states)
     assert [file.rpartition("/")[2] for file, *_ in states[-1]] == ["train-0.csv", "train-1.csv"]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_pattern_matches_no_hidden_file(scheme, tmp_path):
+    (tmp_path / "rows.csv").write_text("click\n1\n")
+    (tmp_path / ".partial-rows.csv").write_text("click\n")
+    pattern = f"{scheme}{tmp_path}/*.csv"
+    assert find_files(pattern) == [f"{scheme}{tmp_path}/rows.csv"]
+    assert [file for file, *_ in state_of(pattern)] == [f"{scheme}{tmp_path}/rows.csv"]
 
 
 def test_labels_are_found_beside_lists(tmp_path):

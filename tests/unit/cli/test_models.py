@@ -93,6 +93,17 @@ def test_an_id_may_be_empty_in_the_first_rows_that_it_predicts(
     np.testing.assert_array_equal(found["uid"].astype(float), expected)
 
 
+def test_text_ids_of_a_tfrecord_are_texts_and_other_bytes_stay_bytes(model, capsys):
+    rows, names = pd.read_csv("rows.csv"), [f"New, York {row}" for row in range(50)]
+    rows.assign(uid=names).to_parquet("texts.parquet")
+    convert("texts.parquet", "texts.tfrecord", progress=False)
+    rows.assign(uid=[b"\xff"] * 50).to_parquet("bytes.parquet")
+    for source, first in (("texts.tfrecord", names[0]), ("bytes.parquet", b"\xff")):
+        arguments = ["--model", "mmoe.keras", "--input", source, "--id-columns", "uid", "--quiet"]
+        assert mptrec_cli.main(["predict", *arguments, "--output", "scores.parquet"]) == 0
+        assert pd.read_parquet("scores.parquet")["uid"][0] == first
+
+
 @pytest.mark.parametrize("output", ["scores.csv", "scores.parquet"])
 def test_ids_of_different_types_are_refused(model, output, capsys):
     rows = pd.read_csv("rows.csv")

@@ -10,7 +10,9 @@ import pytest
 from mptrec_tf import DataError
 from mptrec_tf.config import Config
 from mptrec_tf.data import byte_rec, synthetic
+from mptrec_tf.data.byte_rec import parse_block
 from mptrec_tf.data.preparation import lines
+from mptrec_tf.data.preparation.lines import BadLines, read_blocks, split_file
 from mptrec_tf.spec.parsing import dump
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -63,6 +65,9 @@ def test_rows_are_those_of_the_file_split_80_10_10(raw, tmp_path, monkeypatch):
         (ROW.rsplit("\t", 1)[0], "11 columns, expected 12"),
         (ROW.replace("3867", "38x"), "column 'item_id' is '38x', expected a whole number"),
         (ROW.replace("678", ""), "column 'device' is '', expected a whole number"),
+        (ROW.replace("678", "0x10"), "column 'device' is '0x10', expected a whole number"),
+        (ROW.replace("678", " 678"), "column 'device' is ' 678', expected a whole number"),
+        (ROW.replace("678", str(2**63)), f"column 'device' is '{2**63}', expected a whole number"),
         (ROW.replace("678", "6.5"), "column 'device' is '6.5', expected a whole number"),
         (ROW.replace("\t0\t0\t1\t", "\t0\t3\t1\t"), "column 'finish' is '3', expected 0 or 1"),
         (ROW.replace("\t0\t0\t1\t", "\t0\t0\t-1\t"), "column 'like' is '-1', expected 0 or 1"),
@@ -82,6 +87,16 @@ def test_a_bad_line_is_named_and_can_be_skipped(tmp_path, line, message, without
     assert sum(summary["rows"].values()) == 59
     assert summary["bad"] == 1
     assert not summary["synthetic"]
+
+
+def test_a_line_is_read_alike_beside_a_bad_one(tmp_path):
+    rows = [ROW.replace("678", text) for text in ("007", "1" * 19, str(2**63 - 1), "-5")]
+    for given in (rows, [*rows, ROW.replace("678", "x")]):
+        path = tmp_path / FILE
+        path.write_text("\n".join(given))
+        (block,) = read_blocks(split_file(path)[0])
+        table, _ = parse_block(block, BadLines(str(path), 1))
+        assert table["device"].to_pylist() == [7, int("1" * 19), 2**63 - 1, -5]
 
 
 def test_more_bad_lines_than_allowed(tmp_path, without_beam):

@@ -52,6 +52,12 @@ def test_categories_become_text_and_whole_numbers_their_decimal_text(values, exp
         (column([Decimal("2.5")], pa.decimal128(9, 2)), "2.5"),
         (column([b"\xff"], pa.binary_view()), "not UTF-8"),
         (column([2.0**53 + 2]), "9007199254740994"),  # other ids may have become this one
+        (column([2.0**24 + 2], pa.float32()), "16777218"),
+        (column([np.float16(2050)], pa.float16()), "2050"),
+        (
+            pa.chunked_array([column([2.0**24 + 2], pa.float32()).chunk(0).dictionary_encode()]),
+            "18",
+        ),
         (column([[1]]), "list<item: int64>"),
         (column([datetime.date(2024, 1, 1)]), "date32"),
         (column([b"\xff"]), "not UTF-8"),

@@ -181,9 +181,29 @@ def test_a_rule_that_matches_no_row_is_refused_where_the_task_is_trained(encoder
     require_rules(make_dataset(rows, encoder, [TYPO], shard=(0, 2), stream=stream), ["typo"])
     require_rules(data.take(1), ["typo"])
     read = RowsInFiles if stream else encode_rows
-    read(rows, encoder, [TYPO])
+    with pytest.warns(UserWarning, match=NO_MATCH):
+        read(rows, encoder, [TYPO])
     with pytest.raises(DataError, match=NO_MATCH):
         read(rows, encoder, [TYPO], training=True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_labels_of_one_class_are_refused_where_the_task_is_trained(encoder, stream):
+    rows = ROWS | {"clicked": np.ones(SIZE, int)}
+    message = "the data: all labels of the task 'click' in column 'clicked' are 1"
+    data = make_dataset(rows, encoder, [CLICK, STAY], stream=stream)
+    require_rules(data, ["stay"])
+    list(data)
+    with pytest.raises((DataError, tf.errors.InvalidArgumentError), match=message):
+        require_rules(data, ["click"])
+        list(data)
+    shard = make_dataset(rows, encoder, [CLICK], shard=(0, 2), stream=stream)
+    require_rules(shard, ["click"])
+    list(shard)
+    read = RowsInFiles if stream else encode_rows
+    read(rows, encoder, [CLICK])
+    with pytest.raises(DataError, match=message):
+        read(rows, encoder, [CLICK], training=True)
 
 
 @pytest.mark.parametrize("stream", [False, True])

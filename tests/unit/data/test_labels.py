@@ -25,6 +25,9 @@ def encode(task, **columns):
         ({"positive": "yes"}, ["yes", "no", None, "", " yes"], [1, 0, NAN, NAN, 0]),
         ({"positive": 1}, [1, 2, None], [1, 0, NAN]),
         ({"positive": 1}, [1.0, 2.0, NAN], [1, 0, NAN]),
+        ({"positive": 1}, ["1.0", "0.0", "", "10", "1.5", "1.00", "x1.0"], [1, 0, NAN, 0, 0, 1, 0]),
+        ({"negative": ("-2", "no")}, ["-2.0", "2.0", "no.0", "-2"], [0, 1, 1, 0]),
+        ({"positive": "1.0"}, ["1.0", "1"], [1, 0]),
         ({"positive": ("a", 3)}, ["a", "b", "3", "aa"], [1, 0, 1, 0]),
         ({"negative": "no"}, ["yes", "no", None, ""], [1, 0, NAN, NAN]),
         ({"negative": (0, "none")}, ["0", "1", "none"], [0, 1, 0]),
@@ -121,6 +124,11 @@ def test_tasks_may_share_a_column():
             "column 'cell' of the task 't' has inf, expected a finite number",
         ),
         (
+            Task("t", "cell", kind="regression"),
+            {"cell": [1.8e19, 1.9e19]},
+            r"column 'cell' of the task 't' has 1.9e\+19, expected a finite number, of 1.8e\+19",
+        ),
+        (
             Task("t", "cell", mask="m"),
             {"cell": [1, 1], "m": [1, 3]},
             "column 'm' of the task 't' has 3, expected 0 or 1",
@@ -151,6 +159,7 @@ def test_what_is_no_label_is_refused_with_file_column_and_value(task, columns, m
             "is 2, expected a class index from 0 to 1",
         ),
         (Task("t", "c", kind="regression"), [-7, 1e9, NAN], np.inf, "is inf, expected a finite"),
+        (Task("t", "c", kind="regression"), [1.8e19], -1.9e19, r"is -1.9e\+19, expected a finite"),
     ],
 )
 def test_labels_in_memory_are_checked_too(task, good, bad, expected):
@@ -188,7 +197,7 @@ def rule_counts(tasks, *tables):
     ],
 )
 def test_a_rule_that_matches_no_row_is_refused_with_what_the_column_holds(rule, matched, text):
-    tasks = [Task("t", "cell", mask="m", **rule), Task("u", "other", above=1e9)]
+    tasks = [Task("t", "cell", mask="m", **rule), Task("u", "other", above=2)]
     first = {"cell": ["b", "a", "b", None], "m": [1, 1, 1, 1], "other": [1, 2, 3, 4]}
     second = {"cell": ["c", "b", "masked", "a"], "m": [1, 1, 0, 1], "other": [1, 2, 3, 4]}
     whole, other = rule_counts(tasks, first, second), rule_counts(tasks, second)
@@ -205,6 +214,31 @@ def test_a_rule_that_matches_no_row_is_refused_with_what_the_column_holds(rule, 
         )
         with pytest.raises(DataError, match=message):
             counts.require(["t", "u"], "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("rule", "cells", "message"),
+    [
+        ({}, ["1", "", "1.0"], "are 1$"),
+        ({}, [0, 0, None], "are 0$"),
+        ({"above": 100.0}, [5, 7, None], r"are 0 by above=100\.0$"),
+        ({"positive": ("a", "b")}, ["a", "b", ""], r"are 1 by positive=\('a', 'b'\)$"),
+    ],
+)
+def test_labels_that_are_all_the_same_are_refused(rule, cells, message):
+    task = Task("t", "cell", mask="m", **rule)
+    counts = rule_counts([task], {"cell": cells, "m": [1, 1, 1]}, {"cell": cells, "m": [1, 0, 0]})
+    counts.require(["u"], "rows.csv")
+    with pytest.raises(
+        DataError, match=f"rows.csv: all labels of the task 't' in column 'cell' {message}"
+    ):
+        counts.require(["t"], "rows.csv")
+
+
+def test_labels_of_both_classes_are_not_refused_nor_those_that_were_not_counted():
+    tasks = [Task("t", "cell"), Task("r", "cell", kind="regression")]
+    rule_counts(tasks, {"cell": [0, None]}, {"cell": [1, 1]}).require(["t", "r"], "rows.csv")
+    rule_counts(tasks).require(["t", "r"], "rows.csv")
 
 
 def test_the_texts_of_a_column_of_many_take_bounded_memory(monkeypatch):

@@ -1,4 +1,5 @@
 import gzip
+import os
 import pathlib
 
 import hypothesis
@@ -79,6 +80,15 @@ def assert_holds_rows(table):
     assert [row or [] for row in tags] == [["x", "y"], [], ["z"], ["ü"]]
 
 
+def test_features_may_come_from_a_generator(tmp_path):
+    write_tfrecord(tmp_path / "rows.tfrecord")
+    tables = [
+        read(tmp_path / "rows.tfrecord", features, iter(TASKS))
+        for features in (FEATURES, iter(FEATURES))
+    ]
+    assert tables[1].equals(tables[0])
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_rows(tmp_path, name):
     WRITERS[name](tmp_path / name)
@@ -135,6 +145,24 @@ def test_a_pattern_may_be_in_a_directory(tmp_path, monkeypatch):
     assert read("*/rows.csv")["x"].to_pylist() == ["day-1", "day-2", "other"]
     with pytest.raises(DataError, match=r"^none-\*/rows\.csv: no such file$"):
         read("none-*/rows.csv")
+
+
+def test_a_pattern_matches_no_hidden_file_unless_it_begins_with_a_dot(tmp_path, monkeypatch):
+    directory = tmp_path / ".data"
+    for name in ("a.csv", ".partial-a.csv", "sub/b.csv", ".sub/c.csv"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text("a\n1\n")
+    monkeypatch.chdir(directory)
+
+    def names(pattern):
+        return [os.path.relpath(path) for path in readers.expand_paths(pattern)]
+
+    for prefix in ("", f"{directory}/"):
+        assert names(f"{prefix}*.csv") == ["a.csv"]
+        assert names(f"{prefix}*/*.csv") == ["sub/b.csv"]
+        assert names(f"{prefix}**/*.csv") == ["a.csv", "sub/b.csv"]
+        assert names(f"{prefix}.part*.csv") == [".partial-a.csv"]
+        assert names(f"{prefix}.sub/*.csv") == [".sub/c.csv"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
@@ -225,7 +253,7 @@ BROKEN[len(CUT) // 2] ^= 0xFF
         ("rows.parquet", b"", "not a readable Parquet file"),
         ("rows.tfrecord", b"", "the file is empty"),
         ("rows.tfrecord", b"a,b\n1,2\n", "truncated or broken"),
-        ("rows.tfrecord.gz", b"a,b\n1,2\n", "truncated or broken: Not a gzipped file"),
+        ("rows.tfrecord.gz", b"a,b\n1,2\n", "truncated or broken: .*incorrect header check"),
         ("rows.xlsx", b"x", "unknown format; the known ones are .csv"),
         ("rows.gz", b"x", "unknown format"),
     ],
@@ -235,6 +263,29 @@ def test_a_broken_file_is_named_with_what_is_wrong(tmp_path, name, content, mess
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path / name, [NumericFeature("a"), NumericFeature("b")])
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.csv.gz"])
+def test_a_quote_that_is_not_closed_takes_no_rows_in_silence(tmp_path, name, end):
+    path = tmp_path / name
+
+    def read_text(text, *columns, **options):
+        text = text.replace(",", "\t") if ".tsv" in name else text
+        path.write_bytes(gzip.compress(text.encode()) if ".gz" in name else text.encode())
+        return read(path, [CategoricalFeature(column) for column in columns], **options).to_pydict()
+
+    closed = read_text(f'a,b\n1,"x""\n"\n2,"""y"\n3,"5"{end}')
+    assert closed == {"a": ["1", "2", "3"], "b": ['x"\n', '"y', "5"]}
+    for last in ("2,3", "2,"):
+        for columns in ([], ["a"], ["b"]):
+            with pytest.raises(DataError, match="row 2 after the header has a quote that is not"):
+                read_text(f'a,b\n1,x\n2,"x\n{last}{end}', *columns)
+    for text in ('a,b\n1,x\n1\n2,"x\n2,3', 'a,b\n1,x\n1\n"2,x\n2,3'):
+        with pytest.raises(DataError, match="row 3 after the header has a quote that is not"):
+            read_text(text + end, left_out=lambda reason: None)
+    with pytest.raises(DataError, match="row 2 after the header has a quote that is not closed"):
+        read_text(f'a\n1\n"2\n3{end}')
 
 
 def test_rows_that_cannot_be_parsed_can_be_left_out(tmp_path):
@@ -285,6 +336,17 @@ def test_no_cut_of_a_tfrecord_file_loses_rows_in_silence(tmp_path, name):
         (tmp_path / f"cut.{name}").write_bytes(content[:cut])
         with pytest.raises(DataError, match="truncated or broken"):
             read(tmp_path / f"cut.{name}", FEATURES)
+
+
+def test_a_compressed_tfrecord_that_is_whole_is_decompressed_once(tmp_path, monkeypatch):
+    path = tmp_path / "rows.tfrecord.gz"
+    write_tfrecord(path)
+    content, rows = path.read_bytes(), read(path)
+    monkeypatch.setattr(gzip, "open", None)
+    assert read(path).equals(rows)
+    monkeypatch.undo()
+    path.write_bytes(content * 2)  # whose end tells the size of its second half
+    assert read(path).equals(pa.concat_tables([rows, rows]))
 
 
 def test_a_tfrecord_that_holds_something_else_is_refused(tmp_path):
@@ -504,6 +566,26 @@ def test_memory_that_holds_no_table_or_no_rows_is_refused(source, message):
 def test_memory_that_lacks_a_column_is_refused(source):
     with pytest.raises(DataError, match="the data: no column 'a'; the columns are"):
         read(source, [NumericFeature("a")])
+
+
+@pytest.mark.parametrize("values", [[2**63 + 5, 1], [1, None, 2**64 - 1]])
+def test_ids_above_int64_are_read(values):
+    texts = [None if value is None else str(value) for value in values]
+    for column in (values, pd.Series(values, dtype=object)):
+        assert as_strings(read({"a": column})["a"], "a", "").to_pylist() == texts
+
+
+@pytest.mark.parametrize("values", [[2**64, 1], [-1, 2**63]])
+def test_ids_beyond_any_type_are_refused(values):
+    with pytest.raises(DataError, match="the data: column 'a' has whole numbers that neither"):
+        read({"a": values})
+
+
+def test_float_ids_of_a_tfrecord_that_may_have_been_merged_are_refused(tmp_path):
+    path = tmp_path / "rows.tfrecord"
+    write_examples(path, {"a": [50_000_001.0]})
+    with pytest.raises(DataError, match=r"column 'a' .* has 50000000\.0, .* up to 16777216"):
+        as_strings(read(path, [CategoricalFeature("a")])["a"], "a", "")
 
 
 def test_an_array_of_two_dimensions_is_a_column_of_lists():

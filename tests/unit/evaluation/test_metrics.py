@@ -92,6 +92,14 @@ def test_an_unknown_task_and_a_task_without_a_label_are_refused(model, rows):
         evaluate(model, rows.assign(click=np.nan))
 
 
+def test_a_rule_that_matches_no_row_is_warned_of(model, rows, recwarn):
+    evaluate(model, rows, [Task("click", "kind", positive="u")])
+    assert not [warning for warning in recwarn if "no label" in str(warning.message)]
+    message = "the data: no label of the task 'click' in column 'kind' is positive='U'"
+    with pytest.warns(UserWarning, match=message):
+        evaluate(model, rows, [Task("click", "kind", positive="U")])
+
+
 def test_a_task_that_contradicts_the_models_is_refused(model, rows):
     classes = {"kind": "multiclass", "classes": ("w", "v", "u")}
     with pytest.raises(ModelError, match=r"'kind'.*\['w', 'v', 'u'\].*\['u', 'v', 'w'\]"):
