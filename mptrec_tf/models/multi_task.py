@@ -360,14 +360,17 @@ class MultiTaskModel(keras.Model):
 
     def _with_progress(self, callbacks: Any, epochs: int) -> Any:
         """The callbacks that `fit` is given, and one that tells the model how far it is."""
+        whole = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else None
+        given = whole.callbacks if whole else _as_list(callbacks or [])
+        if any(isinstance(one, TrainingProgress) for one in given):
+            return callbacks
         progress = TrainingProgress()
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            return [progress, *_as_list(callbacks or [])]
-        if not any(isinstance(one, TrainingProgress) for one in callbacks.callbacks):
-            progress.set_model(self)
-            progress.set_params({"epochs": epochs, "steps": None})
-            callbacks.callbacks.append(progress)
-        return callbacks
+        if whole is None:
+            return [progress, *given]
+        progress.set_model(self)
+        progress.set_params({"epochs": epochs, "steps": None})
+        whole.callbacks.append(progress)
+        return whole
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`.

@@ -517,6 +517,18 @@ def test_progress_moves_with_every_step(make_model, dataset):
     assert model.trained_epochs == 2
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_progress_moves_with_every_step_on_several_batches(make_model, dataset, scaled):
+    optimizer = keras.optimizers.Adam(gradient_accumulation_steps=2)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model, spy = make_model("click", "like", compile_with={"optimizer": optimizer}), Spy()
+
+    model.fit(dataset("click", "like", batch_size=24), epochs=2, callbacks=[spy], verbose=0)
+
+    np.testing.assert_allclose(spy.seen, [0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1], atol=1e-6)
+
+
 def test_progress_after_a_resumed_training(make_model, dataset):
     """It goes on where it was, also in a model whose optimizer begins anew."""
     for first_epochs in (0, 1):
