@@ -191,8 +191,9 @@ class MultiTaskModel(keras.Model):
                 effect while one task is trained, as in stage 2; metrics are those of the static
                 weights. Defaults to `None`: the static weights, each task's `loss_weight`.
             metrics: More metrics by task: Keras metrics that heed `sample_weight`, of which copies
-                are made, or their names. They compare the labels with what `predict` gives, and are
-                told as `<task>_<name>`. Defaults to `None`.
+                are made, or their names, of which `"accuracy"` and `"crossentropy"` mean that of
+                the task's kind. They compare the labels with what `predict` gives, and are told as
+                `<task>_<name>`. Defaults to `None`.
             loss: Not for these models: a task's `kind` and `loss_weight` say what its loss is.
 
         Raises:
