@@ -203,6 +203,29 @@ class GrowingModel(MultiTaskModel):
         for task, module in self.task_modules.modules.items():
             module.trainable = task == name
 
+    @property
+    def trainable(self) -> bool:
+        """Whether anything is trained; in stage 2 `True` leaves frozen what is older."""
+        return bool(self._trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.Model.trainable.fset(self, value)
+        if value and self._tuned is not None:
+            self._tune(self._tuned)
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """Those that `fit` trains: in stage 2 the module's, whatever other layers are set to."""
+        if self._tuned is None:
+            return super().trainable_weights
+        return self.task_modules.modules[self._tuned].trainable_weights if self.trainable else []
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The same as `trainable_weights`."""
+        return self.trainable_weights
+
     def _frozen_layers(self) -> tuple[str, ...]:
         """Paths of the layers that stage 1 does not train, because its user has frozen them."""
         if self._tuned is not None:

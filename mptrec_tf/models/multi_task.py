@@ -279,7 +279,16 @@ class MultiTaskModel(keras.Model):
         self.compile(keras.optimizers.deserialize(config.pop("optimizer")), **config)
         if new is not None:
             self._new_optimizer = _maker(keras.optimizers.deserialize(new))
-        self.optimizer.build(self.trainable_variables)
+        self.build_optimizer()
+
+    def build_optimizer(self) -> None:
+        """Creates the optimizer's state, unless it has one.
+
+        One that scales losses would forget its scale.
+        """
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -312,10 +321,16 @@ class MultiTaskModel(keras.Model):
                 shape than (B,) or (B, 1), another worker was lost, or `steps_per_epoch` or
                 `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
                 given, there are example weights of tasks without labels, `class_weight` is given,
-                or the rows are not encoded, or by another encoder than the model's.
+                or the rows are not encoded, or by another encoder than the model's, or nothing is
+                trainable.
             DataError: If a label is not one that its task allows, or a labelled row has an example
                 weight that is none (checked where they are arrays).
         """
+        if not self.trainable_weights:
+            raise ModelError(
+                "there is nothing to train, since all layers are frozen; set trainable = True of "
+                "the model, or of those that are to be trained, and compile it again"
+            )
         given = _by_name(keras.Model.fit, self, x, y, *args, **kwargs)
         given["sample_weight"] = self._checked(x, y, given.get("sample_weight"))
         require_rules(x, [task.name for task in self.trained_tasks])
@@ -464,8 +479,7 @@ class MultiTaskModel(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         if force or self.train_function is None:
             # A step that failed while it was traced would leave the optimizer half built.
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
+            self.build_optimizer()
             super().make_train_function(force)
             if can_run(self):
                 self.train_function = MultiStep(self, self.train_function)
