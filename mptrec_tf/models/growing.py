@@ -138,8 +138,13 @@ class GrowingModel(MultiTaskModel):
         self._require_added(name)
         if not self.compiled:
             raise ModelError(f"compile the model before the task {name!r} is trained")
+        before = self._tuned
         self._tune(name)
-        self._compile_anew(optimizer)
+        try:
+            self._compile_anew(optimizer)
+        except BaseException:
+            self._tune(before)
+            raise
 
     def drop_task(self, name: str) -> None:
         """Removes an added task; no other task changes. Without added tasks, stage 1 goes on.
@@ -152,8 +157,7 @@ class GrowingModel(MultiTaskModel):
                 cannot be removed.
         """
         self._require_added(name)
-        self.task_modules.modules.pop(name)
-        self._added = tuple(task for task in self._added if task.name != name)
+        self._detach(name)
         was_tuned = self._tuned == name
         if was_tuned:
             self._tune(self._added[-1].name if self._added else None)
@@ -181,11 +185,19 @@ class GrowingModel(MultiTaskModel):
             )
         with self.distribute_strategy.scope():
             self._attach(task, make())
-        self.tune_task(task.name, optimizer)
+        try:
+            self.tune_task(task.name, optimizer)
+        except BaseException:
+            self._detach(task.name)
+            raise
 
     def _attach(self, task: Task, module: keras.layers.Layer) -> None:
         self.task_modules.modules[task.name] = module
         self._added += (task,)
+
+    def _detach(self, name: str) -> None:
+        self.task_modules.modules.pop(name)
+        self._added = tuple(task for task in self._added if task.name != name)
 
     def _require_added(self, name: str) -> None:
         if self.task(name) not in self._added:

@@ -32,6 +32,7 @@ from mptrec_tf.spec.given import given_tasks
 from mptrec_tf.spec.parsing import dump, parse
 
 MANY_STEPS = 32
+EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
 class Outcome(NamedTuple):
@@ -80,6 +81,7 @@ class MultiTaskModel(keras.Model):
     """
 
     steps_per_execution: int
+    _compile_settings: dict[str, Any]
     train_function: Any
     test_function: Any
     predict_function: Any
@@ -230,17 +232,16 @@ class MultiTaskModel(keras.Model):
         begun = balancings.get(balancing)
         # As it is now: training changes the learning rate, and `get_config` would give that.
         self._new_optimizer = _maker(self.optimizer)
-        self._compile_settings: dict[str, Any] = {
+        settings = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
             "balancing": begun and keras.saving.serialize_keras_object(begun),
-            "metrics": {
-                name: [keras.metrics.serialize(metric) for metric in given]
-                for name, given in own_metrics.items()
-            },
+            "metrics": own_metrics,
         }
+        # Past Keras' tracking, which would take these metrics for the model's own.
+        object.__setattr__(self, "_compile_settings", settings)
         self._begin(begun if len(self.trained_tasks) > 1 else None)
         self._metrics_of_tasks = metrics_of_tasks
 
@@ -269,6 +270,10 @@ class MultiTaskModel(keras.Model):
             return {}
         return {
             **self._compile_settings,
+            "metrics": {
+                name: [keras.metrics.serialize(metric) for metric in given]
+                for name, given in self._compile_settings["metrics"].items()
+            },
             "optimizer": keras.optimizers.serialize(self.optimizer),
             "new_optimizer": keras.optimizers.serialize(self._new_optimizer()),
         }
@@ -623,9 +628,40 @@ class MultiTaskModel(keras.Model):
 
 
 def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimizers.Optimizer]:
-    """What makes an optimizer anew, with the settings that it has now."""
-    kind, config = type(optimizer), optimizer.get_config()
-    return lambda: kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
+    """What makes an optimizer anew, with the settings that it has now.
+
+    Schedules and functions that give a learning rate are taken as they are, so that they need not
+    be known to Keras; what is left out of weight decay is in no configuration.
+    """
+    kind, parts = type(optimizer), _parts(optimizer)
+    rates = [part._learning_rate for part in parts]
+    given = [None if isinstance(rate, keras.Variable) else rate for rate in rates]
+    kept = [{name: vars(part)[name] for name in EXCLUDED if name in vars(part)} for part in parts]
+    try:
+        for part, rate in zip(parts, given, strict=True):
+            if rate is not None:
+                part._learning_rate = 0.0
+        config = optimizer.get_config()
+    finally:
+        for part, rate in zip(parts, rates, strict=True):
+            part._learning_rate = rate
+
+    def make() -> keras.optimizers.Optimizer:
+        new = kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
+        for part, rate, excluded in zip(_parts(new), given, kept, strict=True):
+            if rate is not None:
+                part.learning_rate = rate
+            for name, value in excluded.items():
+                setattr(part, name, value)
+        return new
+
+    return make
+
+
+def _parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """An optimizer and those that it is made of."""
+    own = [part for part in vars(optimizer).values() if isinstance(part, keras.Optimizer)]
+    return [optimizer, *(deeper for part in own for deeper in _parts(part))]
 
 
 def _by_name(method: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
