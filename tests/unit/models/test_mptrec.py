@@ -208,6 +208,7 @@ def test_any_number_of_rows(make_model, arrays):
         part = model.predict({key: values[:rows] for key, values in x.items()}, verbose=0)
         assert part["click"].shape == (rows,)
         np.testing.assert_allclose(part["click"], whole["click"][:rows], rtol=1e-5)
+    assert model({key: values[:0] for key, values in x.items()})["click"].shape == (0,)
 
 
 @pytest.mark.parametrize("names", [["age"], ["city"], ["tags"]], ids=lambda names: names[0])
