@@ -89,10 +89,18 @@ class ExpertAdapter(keras.layers.Layer):
         outputs = inputs
         layers = zip(experts.kernels, experts.biases, self.downs, self.ups, strict=True)
         for kernel, bias, down, up in layers:
-            frozen = expert_products(outputs, ops.stop_gradient(kernel)) + ops.stop_gradient(bias)
+            # The bank may have another precision.
+            kernel, bias = (
+                ops.stop_gradient(ops.cast(part, self.compute_dtype)) for part in (kernel, bias)
+            )
+            frozen = expert_products(outputs, kernel) + bias
             own = expert_products(expert_products(outputs, down), up)
             outputs = experts.activation(frozen + scale * own)
         return outputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        num_experts, _, width = self.ups[-1].shape
+        return (input_shape[0], num_experts, width)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -130,6 +130,9 @@ class TaskClassifier(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.num_tasks)
 
+    def compute_output_spec(self, inputs: Any, frozen: bool = False) -> Any:
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), "float32")
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

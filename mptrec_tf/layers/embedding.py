@@ -279,7 +279,7 @@ class FeatureEmbedding(keras.layers.Layer):
     def compute_output_shape(
         self, ids_shape: Any = None, multivalued_ids_shape: Any = None
     ) -> tuple[int | None, ...]:
-        return (None, self.output_dim)
+        return ((ids_shape or multivalued_ids_shape)[0], self.output_dim)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -323,7 +323,8 @@ def _pool(rows: Any, known: Any, pooling: str) -> Any:
     """Pools (B, L, dim) over L where `known` (B, L) is true."""
     mask = ops.cast(known, rows.dtype)[:, :, None]
     if pooling == "max":
-        highest = ops.max(ops.where(known[:, :, None], rows, -np.inf), axis=1)
+        # Keras' refuses a batch of no rows.
+        highest = tf.reduce_max(ops.where(known[:, :, None], rows, -np.inf), axis=1)
         return ops.where(ops.any(known, axis=1, keepdims=True), highest, ops.zeros_like(highest))
     total = ops.sum(rows * mask, axis=1)
     return total / ops.maximum(ops.sum(mask, axis=1), 1) if pooling == "mean" else total

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import tensorflow as tf
 from keras import ops
 
 
@@ -24,5 +25,6 @@ def softmax(logits: Any, axis: int = -1) -> Any:
     array([[0.5, 0.5]], dtype=float32)
     """
     logits = ops.cast(logits, "float32")
-    exponents = ops.exp(logits - ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True)))
+    highest = tf.reduce_max(logits, axis=axis, keepdims=True)  # Keras' refuses a batch of no rows
+    exponents = ops.exp(logits - ops.stop_gradient(highest))
     return exponents / ops.sum(exponents, axis=axis, keepdims=True)

@@ -96,5 +96,8 @@ class RunningStandardization(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
+    def compute_output_spec(self, inputs: Any, training: bool = False) -> Any:
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}

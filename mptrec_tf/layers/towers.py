@@ -97,6 +97,10 @@ class TowerBank(keras.layers.Layer):
     ) -> list[tuple[int | None, ...]]:
         return [(input_shape[0], width) for width in self.num_outputs]
 
+    def compute_output_spec(self, inputs: Any, training: bool = False) -> list[Any]:
+        shapes = self.compute_output_shape(inputs.shape)
+        return [keras.KerasTensor(shape, "float32") for shape in shapes]
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

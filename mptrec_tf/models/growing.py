@@ -138,8 +138,13 @@ class GrowingModel(MultiTaskModel):
         self._require_added(name)
         if not self.compiled:
             raise ModelError(f"compile the model before the task {name!r} is trained")
+        before = self._tuned
         self._tune(name)
-        self._compile_anew(optimizer)
+        try:
+            self._compile_anew(optimizer)
+        except BaseException:
+            self._tune(before)
+            raise
 
     def drop_task(self, name: str) -> None:
         """Removes an added task; no other task changes. Without added tasks, stage 1 goes on.
@@ -152,8 +157,7 @@ class GrowingModel(MultiTaskModel):
                 cannot be removed.
         """
         self._require_added(name)
-        self.task_modules.modules.pop(name)
-        self._added = tuple(task for task in self._added if task.name != name)
+        self._detach(name)
         was_tuned = self._tuned == name
         if was_tuned:
             self._tune(self._added[-1].name if self._added else None)
@@ -181,11 +185,19 @@ class GrowingModel(MultiTaskModel):
             )
         with self.distribute_strategy.scope():
             self._attach(task, make())
-        self.tune_task(task.name, optimizer)
+        try:
+            self.tune_task(task.name, optimizer)
+        except BaseException:
+            self._detach(task.name)
+            raise
 
     def _attach(self, task: Task, module: keras.layers.Layer) -> None:
         self.task_modules.modules[task.name] = module
         self._added += (task,)
+
+    def _detach(self, name: str) -> None:
+        self.task_modules.modules.pop(name)
+        self._added = tuple(task for task in self._added if task.name != name)
 
     def _require_added(self, name: str) -> None:
         if self.task(name) not in self._added:
@@ -202,6 +214,29 @@ class GrowingModel(MultiTaskModel):
             self._freeze(self._frozen)
         for task, module in self.task_modules.modules.items():
             module.trainable = task == name
+
+    @property
+    def trainable(self) -> bool:
+        """Whether anything is trained; in stage 2 `True` leaves frozen what is older."""
+        return bool(self._trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.Model.trainable.fset(self, value)
+        if value and self._tuned is not None:
+            self._tune(self._tuned)
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """Those that `fit` trains: in stage 2 the module's, whatever other layers are set to."""
+        if self._tuned is None:
+            return super().trainable_weights
+        return self.task_modules.modules[self._tuned].trainable_weights if self.trainable else []
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The same as `trainable_weights`."""
+        return self.trainable_weights
 
     def _frozen_layers(self) -> tuple[str, ...]:
         """Paths of the layers that stage 1 does not train, because its user has frozen them."""

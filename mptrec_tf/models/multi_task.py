@@ -38,6 +38,7 @@ from mptrec_tf.spec.given import given_tasks
 from mptrec_tf.spec.parsing import dump, parse
 
 MANY_STEPS = 32
+EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
 class Outcome(NamedTuple):
@@ -86,6 +87,7 @@ class MultiTaskModel(keras.Model):
     """
 
     steps_per_execution: int
+    _compile_settings: dict[str, Any]
     train_function: Any
     test_function: Any
     predict_function: Any
@@ -197,8 +199,9 @@ class MultiTaskModel(keras.Model):
                 effect while one task is trained, as in stage 2; metrics are those of the static
                 weights. Defaults to `None`: the static weights, each task's `loss_weight`.
             metrics: More metrics by task: Keras metrics that heed `sample_weight`, of which copies
-                are made, or their names. They compare the labels with what `predict` gives, and are
-                told as `<task>_<name>`. Defaults to `None`.
+                are made, or their names, of which `"accuracy"` and `"crossentropy"` mean that of
+                the task's kind. They compare the labels with what `predict` gives, and are told as
+                `<task>_<name>`. Defaults to `None`.
             loss: Not for these models: a task's `kind` and `loss_weight` say what its loss is.
 
         Raises:
@@ -235,17 +238,16 @@ class MultiTaskModel(keras.Model):
         begun = balancings.get(balancing)
         # As it is now: training changes the learning rate, and `get_config` would give that.
         self._new_optimizer = _maker(self.optimizer)
-        self._compile_settings: dict[str, Any] = {
+        settings = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
             "balancing": begun and keras.saving.serialize_keras_object(begun),
-            "metrics": {
-                name: [keras.metrics.serialize(metric) for metric in given]
-                for name, given in own_metrics.items()
-            },
+            "metrics": own_metrics,
         }
+        # Past Keras' tracking, which would take these metrics for the model's own.
+        object.__setattr__(self, "_compile_settings", settings)
         self._begin(begun if len(self.trained_tasks) > 1 else None)
         self._metrics_of_tasks = metrics_of_tasks
 
@@ -274,6 +276,10 @@ class MultiTaskModel(keras.Model):
             return {}
         return {
             **self._compile_settings,
+            "metrics": {
+                name: [keras.metrics.serialize(metric) for metric in given]
+                for name, given in self._compile_settings["metrics"].items()
+            },
             "optimizer": keras.optimizers.serialize(self.optimizer),
             "new_optimizer": keras.optimizers.serialize(self._new_optimizer()),
         }
@@ -284,7 +290,16 @@ class MultiTaskModel(keras.Model):
         self.compile(keras.optimizers.deserialize(config.pop("optimizer")), **config)
         if new is not None:
             self._new_optimizer = _maker(keras.optimizers.deserialize(new))
-        self.optimizer.build(self.trainable_variables)
+        self.build_optimizer()
+
+    def build_optimizer(self) -> None:
+        """Creates the optimizer's state, unless it has one.
+
+        One that scales losses would forget its scale.
+        """
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -318,10 +333,16 @@ class MultiTaskModel(keras.Model):
                 shape than (B,) or (B, 1), another worker was lost, or `steps_per_epoch` or
                 `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
                 given, there are example weights of tasks without labels, `class_weight` is given,
-                or the rows are not encoded, or by another encoder than the model's.
+                or the rows are not encoded, or by another encoder than the model's, or nothing is
+                trainable.
             DataError: If a label is not one that its task allows, or a labelled row has an example
                 weight that is none (checked where they are arrays).
         """
+        if not self.trainable_weights:
+            raise ModelError(
+                "there is nothing to train, since all layers are frozen; set trainable = True of "
+                "the model, or of those that are to be trained, and compile it again"
+            )
         given = _by_name(keras.Model.fit, self, x, y, *args, **kwargs)
         given["sample_weight"] = self._checked(x, y, given.get("sample_weight"))
         require_rules(x, [task.name for task in self.trained_tasks])
@@ -367,14 +388,17 @@ class MultiTaskModel(keras.Model):
 
     def _with_progress(self, callbacks: Any, epochs: int) -> Any:
         """The callbacks that `fit` is given, and one that tells the model how far it is."""
+        whole = callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else None
+        given = whole.callbacks if whole else _as_list(callbacks or [])
+        if any(isinstance(one, TrainingProgress) for one in given):
+            return callbacks
         progress = TrainingProgress()
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            return [progress, *_as_list(callbacks or [])]
-        if not any(isinstance(one, TrainingProgress) for one in callbacks.callbacks):
-            progress.set_model(self)
-            progress.set_params({"epochs": epochs, "steps": None})
-            callbacks.callbacks.append(progress)
-        return callbacks
+        if whole is None:
+            return [progress, *given]
+        progress.set_model(self)
+        progress.set_params({"epochs": epochs, "steps": None})
+        whole.callbacks.append(progress)
+        return whole
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Loss and metrics of the tasks whose labels `y` holds; see `keras.Model.evaluate`.
@@ -467,8 +491,7 @@ class MultiTaskModel(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         if force or self.train_function is None:
             # A step that failed while it was traced would leave the optimizer half built.
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
+            self.build_optimizer()
             super().make_train_function(force)
             if can_run(self):
                 self.train_function = MultiStep(self, self.train_function)
@@ -612,9 +635,40 @@ class MultiTaskModel(keras.Model):
 
 
 def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimizers.Optimizer]:
-    """What makes an optimizer anew, with the settings that it has now."""
-    kind, config = type(optimizer), optimizer.get_config()
-    return lambda: kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
+    """What makes an optimizer anew, with the settings that it has now.
+
+    Schedules and functions that give a learning rate are taken as they are, so that they need not
+    be known to Keras; what is left out of weight decay is in no configuration.
+    """
+    kind, parts = type(optimizer), _parts(optimizer)
+    rates = [part._learning_rate for part in parts]
+    given = [None if isinstance(rate, keras.Variable) else rate for rate in rates]
+    kept = [{name: vars(part)[name] for name in EXCLUDED if name in vars(part)} for part in parts]
+    try:
+        for part, rate in zip(parts, given, strict=True):
+            if rate is not None:
+                part._learning_rate = 0.0
+        config = optimizer.get_config()
+    finally:
+        for part, rate in zip(parts, rates, strict=True):
+            part._learning_rate = rate
+
+    def make() -> keras.optimizers.Optimizer:
+        new = kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
+        for part, rate, excluded in zip(_parts(new), given, kept, strict=True):
+            if rate is not None:
+                part.learning_rate = rate
+            for name, value in excluded.items():
+                setattr(part, name, value)
+        return new
+
+    return make
+
+
+def _parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """An optimizer and those that it is made of."""
+    own = [part for part in vars(optimizer).values() if isinstance(part, keras.Optimizer)]
+    return [optimizer, *(deeper for part in own for deeper in _parts(part))]
 
 
 def _by_name(method: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:

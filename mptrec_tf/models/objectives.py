@@ -12,6 +12,22 @@ from mptrec_tf.errors import ModelError
 from mptrec_tf.layers.replicas import counted_mean
 from mptrec_tf.spec import Task
 
+_ACCURACY = {
+    "binary": keras.metrics.BinaryAccuracy,
+    "multiclass": keras.metrics.SparseCategoricalAccuracy,
+}
+_CROSSENTROPY = {
+    "binary": keras.metrics.BinaryCrossentropy,
+    "multiclass": keras.metrics.SparseCategoricalCrossentropy,
+}
+# As Keras does it, where a name alone does not tell which metric is meant.
+_BY_KIND: dict[str, Mapping[str, type[keras.metrics.Metric]]] = {
+    "accuracy": _ACCURACY,
+    "acc": _ACCURACY,
+    "crossentropy": _CROSSENTROPY,
+    "ce": _CROSSENTROPY,
+}
+
 
 def example_losses(task: Task, labels: Any, logits: Any) -> Any:
     """The task's loss on each example.
@@ -256,23 +272,27 @@ def metrics_by_task(
         )
     found: dict[str, list[keras.metrics.Metric]] = {}
     for name, metrics in (given or {}).items():
-        task(name)
+        of = task(name)
         if not isinstance(metrics, list | tuple):
             raise ModelError(
                 f"metrics of the task {name!r} must be a list of metrics. Received: {metrics!r}"
             )
-        found[name] = [_metric(name, metric) for metric in metrics]
+        found[name] = [_metric(of, metric) for metric in metrics]
     return found
 
 
-def _metric(task: str, given: Any) -> keras.metrics.Metric:
+def _metric(task: Task, given: Any) -> keras.metrics.Metric:
+    if isinstance(given, str) and (kinds := _BY_KIND.get(given.lower())):
+        if task.kind not in kinds:
+            raise ModelError(f"the {task.kind} task {task.name!r} has no {given!r}")
+        return kinds[task.kind](name=given)
     try:
         metric = keras.metrics.get(given)
     except (TypeError, ValueError):
         metric = None
     if not isinstance(metric, keras.metrics.Metric):
         raise ModelError(
-            f"metrics of the task {task!r} must be Keras metrics or their names. "
+            f"metrics of the task {task.name!r} must be Keras metrics or their names. "
             f"Received: {given!r}"
         )
     if isinstance(given, str):

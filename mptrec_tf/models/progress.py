@@ -6,12 +6,12 @@ import keras
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Keeps the progress that the adversarial strength depends on; `MPTRec.fit` installs it.
+    """Keeps the progress that the adversarial strength depends on.
 
-    The progress is taken from the epoch's number at each epoch's begin, so it is right at once
-    after a training is resumed, and moves with every optimizer step within the epoch. Where the
-    number of steps in an epoch is unknown at first (a stream), it moves within epochs from the
-    second one on.
+    `MultiTaskModel.fit` installs one where none is given. The progress is taken from the epoch's
+    number at each epoch's begin, so it is right at once after a training is resumed, and moves with
+    every optimizer step within the epoch. Where the number of steps in an epoch is unknown at first
+    (a stream), it moves within epochs from the second one on.
 
     Example:
 
@@ -27,9 +27,13 @@ class TrainingProgress(keras.callbacks.Callback):
         self._first_step = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        epochs, steps = self.params["epochs"], self.params["steps"] or self._counted_steps
+        epochs, batches = self.params["epochs"], self.params["steps"]
         left = epochs - epoch
-        self.model.begin_epoch(epoch / epochs, steps * left if steps else None)
+        if batches:
+            steps = batches * left // _batches_of_a_step(self.model.optimizer)
+        else:
+            steps = self._counted_steps * left
+        self.model.begin_epoch(epoch / epochs, steps or None)
         self._first_step = self._iterations()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -38,3 +42,9 @@ class TrainingProgress(keras.callbacks.Callback):
 
     def _iterations(self) -> int:
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+
+
+def _batches_of_a_step(optimizer: Any) -> int:
+    """Of how many batches the optimizer adds up the gradients before it takes a step."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # where the loss is scaled
+    return inner.gradient_accumulation_steps or 1

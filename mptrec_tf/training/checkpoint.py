@@ -112,8 +112,9 @@ class ResumableEarlyStopping(keras.callbacks.Callback):
         self.epochs, self.best_epoch = state["epochs"], state["best_epoch"]
         self.initial_epoch = state.get("initial_epoch", 0)
         self.stopped = state["stopped"]
-        with self.model.distribute_strategy.scope():
-            self.model.optimizer.build(self.model.trainable_variables)
+        if not self.model.optimizer.built:
+            with self.model.distribute_strategy.scope():
+                self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self.directory / state["last"])
         for generator, value in zip(_generators(self.model), state["generators"], strict=True):
             generator.assign(value)

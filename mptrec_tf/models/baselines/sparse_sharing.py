@@ -231,8 +231,7 @@ class SparseSharing(BaselineModel):
             raise ModelError("compile the model before its masks are searched")
         check_label_arrays(y, self.task)
         self.network.use_all()
-        with self.distribute_strategy.scope():
-            self.optimizer.build(self.trainable_variables)
+        self.build_optimizer()
         masks = {id(mask) for mask in self.network.masks}
         state = [*self.weights, *self.optimizer.variables]
         state = [variable for variable in state if id(variable) not in masks]

@@ -94,6 +94,7 @@ def test_mixed_precision(normal, policy):
     np.testing.assert_array_equal(tape.gradient(outputs, inputs), np.full((4, 3), -0.5))
     classifier = TaskClassifier(2, dtype=policy)
     assert classifier(inputs).dtype == tf.float32
+    assert classifier(keras.Input((3,))).dtype == "float32"
     assert classifier.kernel.dtype == "float32"
 
 

@@ -242,6 +242,15 @@ def test_it_can_be_part_of_a_functional_model():
     assert model(IDS).shape == (3, 7)
 
 
+@pytest.mark.parametrize("rows", [0, 3])
+def test_the_shape_of_the_output_is_that_which_is_told(rows):
+    layer = FeatureEmbedding(**MIXED)
+    ids, lists = IDS[:rows], LISTS[:rows]
+    assert layer(ids, lists).shape == layer.compute_output_shape(ids.shape, lists.shape)
+    layer, lists = FeatureEmbedding([], [], [6], [2], [3], ["max"]), lists[:, :3]
+    assert layer(None, lists).shape == layer.compute_output_shape(None, lists.shape) == (rows, 2)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -69,6 +69,7 @@ def test_half_precision_is_computed_in_single(dtype):
     half = tf.cast(ROWS, layer.compute_dtype)
     outputs = layer(half)
     assert outputs.dtype == half.dtype
+    assert layer(keras.Input((3,), dtype="float32")).dtype == "float32"
     expected = tf.cast(trained(ROWS)(tf.cast(half, "float32")), half.dtype)
     np.testing.assert_array_equal(tf.cast(outputs, "float32"), tf.cast(expected, "float32"))
 

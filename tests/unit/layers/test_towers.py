@@ -54,6 +54,7 @@ def test_a_tower_learns_from_its_own_task_only(normal):
 def test_mixed_precision_gives_float32_logits(normal, policy):
     bank = TowerBank([1, 3], (4, 4), dropout=0.1, dtype=policy)
     assert [o.dtype for o in bank(normal(5, 2, 6), training=True)] == [tf.float32, tf.float32]
+    assert [o.dtype for o in bank(keras.Input((2, 6)))] == ["float32", "float32"]
     assert bank.hidden(normal(5, 2, 6)).dtype == policy.removeprefix("mixed_")
     assert {weight.dtype for weight in bank.trainable_weights} == {"float32"}
 

@@ -355,6 +355,75 @@ def test_optimizer_begins_anew_with_the_rate_that_it_was_compiled_with(
             assert float(model.optimizer.embeddings.learning_rate) == 0.125
 
 
+@pytest.mark.parametrize("part", [None, "inner_optimizer", "rest"])
+def test_optimizer_begins_anew_with_what_no_configuration_holds(trained, arrays, tasks, part):
+    """A schedule that Keras cannot make from its configuration, and what does not decay."""
+
+    class Falling(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.25 / (1 + tf.cast(step, tf.float32))
+
+    optimizer = own = keras.optimizers.AdamW(Falling())
+    own.exclude_from_weight_decay(var_names=["bias"])
+    if part == "inner_optimizer":
+        optimizer = keras.optimizers.LossScaleOptimizer(own)
+    elif part == "rest":
+        optimizer = SplitOptimizer(keras.optimizers.Adam(lambda: 0.125), own)
+    trained.compile(optimizer, run_eagerly=True)
+    trained.fit(*arrays(*STAGE1), verbose=0)
+
+    trained.add_task(tasks["buy"], **SMALL)
+
+    assert float(trained.optimizer.learning_rate) == 0.25
+    if part == "rest":
+        assert float(trained.optimizer.embeddings.learning_rate) == 0.125
+    trained.fit(*arrays("buy"), batch_size=96, verbose=0)
+    assert float(trained.optimizer.learning_rate) == 0.125
+    new = getattr(trained.optimizer, part) if part else trained.optimizer
+    assert new is not own
+    for weight in trained.trainable_weights:
+        assert new._use_weight_decay(weight) == ("bias" not in weight.name)
+
+
+def test_metrics_of_classes_that_keras_does_not_know_stay(trained, arrays, tasks):
+    class Mine(keras.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(abs(y_true - y_pred), sample_weight)
+
+    variables = len(trained.variables)
+    trained.compile("adam", run_eagerly=True, metrics={"click": [Mine("mine")]})
+    assert len(trained.variables) == variables
+    trained.add_task(tasks["buy"], **SMALL)
+    x, y = arrays("click")
+    error = np.mean(np.abs(predict(trained, x)["click"] - y["click"]))
+    results = trained.evaluate(x, y, verbose=0, return_dict=True)
+    assert results["click_mine"] == pytest.approx(error, rel=1e-5)
+
+
+@pytest.mark.parametrize("grown_before", [False, True])
+@pytest.mark.parametrize("wrong", ["optimizer", "metric"])
+def test_a_task_that_could_not_be_added_is_not_there(trained, arrays, tasks, wrong, grown_before):
+    trained.backbone.embedding.trainable = False
+    name = "click_new_loss" if wrong == "metric" else "mse"
+    metrics = {"click": [keras.metrics.MeanSquaredError(name.removeprefix("click_"))]}
+    trained.compile("adam", run_eagerly=True, metrics=metrics)
+    if grown_before:
+        trained.add_task(tasks["share"], **SMALL)
+    names = [task.name for task in trained.tasks]
+    tuned, weights = trained.tuned_task, paths(trained.trainable_weights)
+    new = Task("click_new", "buy")
+
+    with pytest.raises(ValueError, match="adma" if wrong == "optimizer" else "click_new_loss"):
+        trained.add_task(new, optimizer="adma" if wrong == "optimizer" else None, **SMALL)
+
+    assert [task.name for task in trained.tasks] == names
+    assert trained.tuned_task == tuned
+    assert paths(trained.trainable_weights) == weights
+    trained.fit(*arrays(*[task.name for task in trained.trained_tasks]), verbose=0)
+    if wrong == "optimizer":
+        trained.add_task(new, optimizer="adam", **SMALL)
+
+
 def test_weight_decay_does_not_touch_what_is_frozen(trained, arrays, tasks):
     trained.add_task(tasks["buy"], **SMALL, optimizer=keras.optimizers.AdamW(0.1, weight_decay=0.5))
     frozen = trained.fingerprint(frozen_only=True)

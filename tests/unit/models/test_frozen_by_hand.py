@@ -1,4 +1,4 @@
-"""Layers that the user has frozen in stage 1 stay so."""
+"""Layers that the user has frozen in stage 1 stay so, and what stage 2 has frozen, too."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mptrec_tf import MPTRec, load_model
+from mptrec_tf import ModelError, MPTRec, load_model
 
 STAGE1 = ("click", "like")
 
@@ -65,3 +65,33 @@ def test_dropping_another_task_leaves_the_optimizer_as_it_is(pretrained, copy_of
     model.tune_task("share")
     assert int(model.optimizer.iterations) == 0
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("part", ["model", "backbone", "other module"])
+def test_stage_2_trains_its_module_alone_whatever_is_set_to_be_trainable(
+    make_model, tasks, arrays, part
+):
+    model = make_model(*STAGE1, l2=0.1, l2_embedding=0.1)
+    model.fit(*arrays(*STAGE1), verbose=0)
+    for name in ("share", "buy"):
+        model.add_task(tasks[name], tower_units=(4,))
+    before, frozen = names(model), model.fingerprint(frozen_only=True)
+    modules = model.task_modules.modules
+    layer = {"model": model, "backbone": model.backbone, "other module": modules["share"]}[part]
+    layer.trainable = False
+    layer.trainable = True
+    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.5), run_eagerly=True)
+    model.fit(*arrays("buy"), verbose=0)
+    assert names(model) == before
+    assert model.fingerprint(frozen_only=True) == frozen
+    if part == "model":
+        assert not model.backbone.trainable
+
+
+def test_a_model_that_is_all_frozen_is_not_trained(make_model, arrays):
+    model = make_model(*STAGE1)
+    model.trainable = False
+    with pytest.raises(ModelError, match="there is nothing to train"):
+        model.fit(*arrays(*STAGE1), verbose=0)
+    model.trainable = True
+    model.fit(*arrays(*STAGE1), verbose=0)

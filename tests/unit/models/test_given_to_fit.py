@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mptrec_tf import DataError, ModelError
+from mptrec_tf.training import TrainingProgress
 
 STAGE1 = ("click", "like")
 
@@ -136,7 +137,7 @@ def test_class_weights_are_refused(model, dataset):
         model.fit(dataset(*STAGE1), class_weight={0: 1.0, 1: 2.0})
 
 
-@pytest.mark.parametrize("form", ["list", "CallbackList", "by position"])
+@pytest.mark.parametrize("form", ["list", "CallbackList", "by position", "progress by hand"])
 def test_the_epochs_are_counted_with_callbacks_in_any_form(model, arrays, form):
     x, y = arrays(*STAGE1)
     seen = []
@@ -144,7 +145,7 @@ def test_the_epochs_are_counted_with_callbacks_in_any_form(model, arrays, form):
     if form == "by position":
         model.fit(x, y, 48, 2, 0, [watch])
     else:
-        given = [watch]
+        given = [TrainingProgress(), watch] if form == "progress by hand" else [watch]
         if form == "CallbackList":
             given = keras.callbacks.CallbackList(given, True, model=model)
         model.fit(x, y, batch_size=48, epochs=2, verbose=0, callbacks=given)

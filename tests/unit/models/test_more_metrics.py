@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.metrics import average_precision_score, mean_absolute_error, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    log_loss,
+    mean_absolute_error,
+    top_k_accuracy_score,
+)
 
 from mptrec_tf import ModelError, Task, load_model, save_model
 from mptrec_tf.models.objectives import TaskMetrics
@@ -104,6 +110,18 @@ def test_they_are_saved_and_go_with_their_task(model, arrays, tasks, tmp_path):
     assert set(loaded.metrics_names) > MORE
 
 
+def test_names_that_mean_another_metric_for_each_kind_of_task(make_model, arrays):
+    metrics = {"click": ["accuracy", "ce"], "kind": ["acc", "crossentropy"]}
+    model = make_model(*TASKS, compile_with={"metrics": metrics}, adversarial=None)
+    x, y = arrays(*TASKS)
+    results = model.evaluate(x, y, verbose=0, return_dict=True)
+    click, kind = (model.predict(x, verbose=0)[name] for name in ("click", "kind"))
+    assert results["click_accuracy"] == pytest.approx(accuracy_score(y["click"], click > 0.5))
+    assert results["click_ce"] == pytest.approx(log_loss(y["click"], click), rel=1e-4)
+    assert results["kind_acc"] == pytest.approx(accuracy_score(y["kind"], kind.argmax(1)))
+    assert results["kind_crossentropy"] == pytest.approx(log_loss(y["kind"], kind), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "metrics, message",
     [
@@ -112,6 +130,8 @@ def test_they_are_saved_and_go_with_their_task(model, arrays, tasks, tmp_path):
         ({"click": keras.metrics.AUC()}, "task 'click' must be a list"),
         ({"click": [3]}, "task 'click' must be Keras metrics or their names. Received: 3"),
         ({"click": ["nonsense"]}, "Received: 'nonsense'"),
+        ({"price": ["accuracy"]}, "the regression task 'price' has no 'accuracy'"),
+        ({"kind": ["accuracy"]}, "named 'kind_accuracy', since the task 'kind' has one"),
         ({"click": ["AUC"]}, "named 'click_auc', since the task 'click' has one"),
         ({"click": [keras.metrics.AUC(name="auc")]}, "'click' cannot .* named 'click_auc'"),
     ],

@@ -208,6 +208,7 @@ def test_any_number_of_rows(make_model, arrays):
         part = model.predict({key: values[:rows] for key, values in x.items()}, verbose=0)
         assert part["click"].shape == (rows,)
         np.testing.assert_allclose(part["click"], whole["click"][:rows], rtol=1e-5)
+    assert model({key: values[:0] for key, values in x.items()})["click"].shape == (0,)
 
 
 @pytest.mark.parametrize("names", [["age"], ["city"], ["tags"]], ids=lambda names: names[0])
@@ -515,6 +516,18 @@ def test_progress_moves_with_every_step(make_model, dataset):
 
     np.testing.assert_allclose(spy.seen, np.arange(1, 7) / 6, atol=1e-6)
     assert model.trained_epochs == 2
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_progress_moves_with_every_step_on_several_batches(make_model, dataset, scaled):
+    optimizer = keras.optimizers.Adam(gradient_accumulation_steps=2)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model, spy = make_model("click", "like", compile_with={"optimizer": optimizer}), Spy()
+
+    model.fit(dataset("click", "like", batch_size=24), epochs=2, callbacks=[spy], verbose=0)
+
+    np.testing.assert_allclose(spy.seen, [0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1], atol=1e-6)
 
 
 def test_progress_after_a_resumed_training(make_model, dataset):

@@ -11,7 +11,9 @@ class Model:
     """Notes what it is told; every epoch takes `steps` optimizer steps."""
 
     def __init__(self, iterations=0):
-        self.optimizer = types.SimpleNamespace(iterations=iterations)
+        self.optimizer = types.SimpleNamespace(
+            iterations=iterations, gradient_accumulation_steps=None
+        )
         self.told = []
         self.epochs = 0
 

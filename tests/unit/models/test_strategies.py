@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mptrec_tf import load_model
 from mptrec_tf.training import MultiWorkerStrategy
 
 STAGE1 = ("click", "kind", "price")
@@ -49,6 +50,19 @@ def test_half_precision(make_model, arrays, tasks, policy):
         assert np.isfinite(values).all()
     scaled = type(model.optimizer) is keras.optimizers.LossScaleOptimizer
     assert scaled == (policy == "mixed_float16")
+
+
+def test_the_scale_of_losses_is_kept(make_model, arrays, tmp_path):
+    """In a file, and where what trains is made anew, as for another number of steps."""
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(), initial_scale=8.0, dynamic_growth_steps=1
+    )
+    model = make_model("click", compile_with={"optimizer": optimizer})
+    model.fit(*arrays("click"), batch_size=48, verbose=0)
+    model.save(tmp_path / "model.keras")
+    for one in (model, load_model(tmp_path / "model.keras")):
+        one.make_train_function(force=True)
+        assert float(one.optimizer.dynamic_scale) == 8.0 * 2**2
 
 
 def test_half_precision_is_close_to_full(make_model, arrays):
