@@ -328,12 +328,16 @@ class MultiTaskModel(keras.Model):
     ) -> keras.callbacks.History:
         """Trains the tasks; see `keras.Model.fit`.
 
+        With a `tf.data.Dataset` of your own, an epoch's end may wait for seconds until `tf.data`
+        has ended the tuning of its buffers; `options.autotune.enabled = False` in its
+        `tf.data.Options` leaves that out, as the datasets of this library do.
+
         Raises:
             ModelError: If labels of a task that is trained are missing from `y` or have another
                 shape than (B,) or (B, 1), another worker was lost, or `steps_per_epoch` or
                 `validation_steps` is no multiple of the `steps_per_execution` that `compile` was
                 given, there are example weights of tasks without labels, `class_weight` is given,
-                or the rows are not encoded, or by another encoder than the model's, or nothing is
+                the rows are not encoded, or by another encoder than the model's, or nothing is
                 trainable.
             DataError: If a label is not one that its task allows, or a labelled row has an example
                 weight that is none (checked where they are arrays).
