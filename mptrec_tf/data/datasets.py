@@ -146,7 +146,7 @@ def encode_rows(
         tasks: The tasks whose labels are read. Defaults to none.
         shard: `(index, count)`: keep every `count`-th chunk of rows.
         training: Whether they are trained on; then the labels of a binary task must not be all the
-            same. Defaults to `False`: a `positive` or `negative` that never occurs is warned of.
+            same. Defaults to `False`: those that are, are warned of.
         progress: Whether to show a progress bar. Defaults to `False`.
 
     Returns:

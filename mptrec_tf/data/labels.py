@@ -4,7 +4,7 @@ import itertools
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -224,27 +224,33 @@ class RuleCounts:
             DataError: Names the task, the column, the rule and what the column holds.
         """
         names = set(names)
-        for task in self.open_tasks:
+        for task, problem in self._alike():
             if task.name in names:
-                raise DataError(f"{where}: {self._unmatched(task)}")
-        for task in self._binary:
-            seen, rule = self._seen.get(task.name, ()), _shown_rule(task)
-            if task.name in names and len(seen) == 1:
-                (value,) = seen
-                raise DataError(
-                    f"{where}: all labels of the task {task.name!r} in column {task.label!r} are "
-                    f"{value:g}" + (f" by {rule}" if rule else "")
-                )
+                raise DataError(f"{where}: {problem}")
 
     def warn(self, where: str) -> None:
-        """Tells of the tasks whose rule matched no row.
+        """Tells of the tasks whose labels are all the same, and so have no AUC.
 
         Args:
             where: What to call the rows.
         """
+        for task, problem in self._alike():
+            if self.unmatched.get(task.name, True):
+                warnings.warn(f"{where}: {problem}", stacklevel=2)
+
+    def _alike(self) -> Iterator[tuple[Task, str]]:
+        """The tasks whose labels are all the same, and what to say of each."""
         for task in self.open_tasks:
-            if self.unmatched[task.name]:
-                warnings.warn(f"{where}: {self._unmatched(task)}", stacklevel=2)
+            yield task, self._unmatched(task)
+        for task in self._binary:
+            seen, rule = self._seen.get(task.name, ()), _shown_rule(task)
+            if task.name not in self.unmatched and len(seen) == 1:
+                (value,) = seen
+                yield (
+                    task,
+                    f"all labels of the task {task.name!r} in column {task.label!r} are "
+                    f"{value:g}" + (f" by {rule}" if rule else ""),
+                )
 
     def _unmatched(self, task: Task) -> str:
         common = [text for text, _ in self.unmatched[task.name].most_common(SHOWN_TEXTS)]

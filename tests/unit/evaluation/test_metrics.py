@@ -100,6 +100,13 @@ def test_a_rule_that_matches_no_row_is_warned_of(model, rows, recwarn):
         evaluate(model, rows, [Task("click", "kind", positive="U")])
 
 
+def test_labels_that_are_all_the_same_are_warned_of(model, rows):
+    with pytest.warns(
+        UserWarning, match="the data: all labels of .*'click' in column 'click' are 1"
+    ):
+        evaluate(model, rows.assign(click=1))
+
+
 def test_a_task_that_contradicts_the_models_is_refused(model, rows):
     classes = {"kind": "multiclass", "classes": ("w", "v", "u")}
     with pytest.raises(ModelError, match=r"'kind'.*\['w', 'v', 'u'\].*\['u', 'v', 'w'\]"):
