@@ -7,7 +7,7 @@ the arguments are to answer at once.
 import sys
 from collections.abc import Sequence
 
-from mptrec_cli.output import UsageError
+from mptrec_cli.output import UsageError, warnings_in_a_line
 from mptrec_cli.parser import build_parser
 
 
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(arguments)
     try:
-        args.run(args)
+        with warnings_in_a_line():
+            args.run(args)
     except KeyboardInterrupt:
         print("mptrec: interrupted", file=sys.stderr)
         return 130

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +72,23 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+@contextlib.contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Tells what a user is warned of as errors are told, not where in the library it was found."""
+    usual = warnings.formatwarning
+
+    def plain(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> str:
+        if category is not UserWarning:
+            return usual(message, category, *args, **kwargs)
+        return f"mptrec: warning: {message}\n"
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def note(text: str, quiet: bool) -> None:

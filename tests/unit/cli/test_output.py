@@ -1,6 +1,7 @@
 """Tables and files of results."""
 
 import json
+import warnings
 
 import pytest
 
@@ -12,6 +13,7 @@ from mptrec_cli.output import (
     require_file,
     require_not_read,
     require_writable,
+    warnings_in_a_line,
     write_json,
 )
 
@@ -92,3 +94,15 @@ def test_a_file_beside_the_inputs_is_written_to(tmp_path):
         (tmp_path / name).write_text("x\n1\n")
     require_not_read(tmp_path / "b.csv", str(tmp_path / "a.*"))
     require_not_read(tmp_path / "c.csv", [tmp_path / "a.csv", tmp_path / "b.csv"])
+
+
+def test_a_warning_for_the_user_is_a_line_and_one_of_a_library_has_its_place():
+    usual = warnings.formatwarning
+    with warnings_in_a_line():
+        assert warnings.formatwarning("no label", UserWarning, "a.py", 3) == (
+            "mptrec: warning: no label\n"
+        )
+        assert "a.py:3: RuntimeWarning: NaN" in warnings.formatwarning(
+            "NaN", RuntimeWarning, "a.py", 3
+        )
+    assert warnings.formatwarning is usual
