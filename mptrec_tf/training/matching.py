@@ -95,10 +95,13 @@ def match_categorical(
     """
     if not isinstance(old, CategoricalFeature) or old.kind != feature.kind or old_column is None:
         return f"{feature.kind}, was {old.kind}"
+    # Rows of an uncompressed column are the remainder rows of one that ids outgrow.
+    outgrown = old_column.divisor is None and len(old_column.table) <= (column.divisor or 0)
+    old_divisor = column.divisor if outgrown else old_column.divisor
     settings = {
         "embedding_dim": (column.table.shape[1], old_column.table.shape[1]),
         "hash_buckets": (feature.hash_buckets, old.hash_buckets),
-        "quotient_remainder": (column.divisor, old_column.divisor or column.divisor),
+        "quotient_remainder": (column.divisor, old_divisor),
     }
     for key, (value, old_value) in settings.items():
         if value != old_value:
@@ -112,12 +115,7 @@ def match_categorical(
     if column.divisor is not None:
         if column.vocabulary[: len(old_ids)] != old_column.vocabulary:
             return "compressed, and the earlier categories no longer have the same ids"
-        if old_column.divisor is None:
-            if len(old_column.table) > column.divisor:
-                return f"quotient_remainder {column.divisor}, was None"
-            ones = [
-                column.divisor
-            ]  # the quotient row of the earlier ids: each row is its remainder
+        ones = [column.divisor] if outgrown else []  # the quotient row of the earlier ids
         old_rows: Sequence[int] = range(len(old_column.table))
         rows_of_old: Sequence[int] = old_rows  # quotient rows come last, and further ones after
         common = len(old_ids)

@@ -194,6 +194,11 @@ def test_bins_are_kept_without_making_the_vocabularies_anew():
         ({"embedding_dim": 2}, {"embedding_dim": 4}, "embedding_dim 4, was 2"),
         ({}, {"quotient_remainder": 2}, "quotient_remainder 2, was None"),
         ({"quotient_remainder": 2}, {"quotient_remainder": 3}, "quotient_remainder 3, was 2"),
+        (
+            {"hash_buckets": 5},
+            {"hash_buckets": 5, "quotient_remainder": 2},
+            "quotient_remainder 2, was None",
+        ),
     ],
 )
 def test_embeddings_that_mean_something_else_are_named_and_not_taken(old, new, reason):
