@@ -7,6 +7,17 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from mptrec_tf.data.readers import is_hidden
+
+
+def matching(pattern: str) -> list[str]:
+    """The files of a pattern, in sorted order; hidden ones only if it names them.
+
+    Args:
+        pattern: Path or glob pattern on this machine or in a remote file system.
+    """
+    return sorted(file for file in tf.io.gfile.glob(pattern) if not is_hidden(file, pattern))
+
 
 @contextlib.contextmanager
 def local_copy(file: str) -> Iterator[str]:

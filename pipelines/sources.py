@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from mptrec_tf.config import Config
 from mptrec_tf.data import has_labels, read_chunks
-from mptrec_tf.data.readers import expand_paths, is_hidden
+from mptrec_tf.data.readers import expand_paths
 from mptrec_tf.errors import PipelineError
 from mptrec_tf.spec import CategoricalFeature, Task
 from pipelines.components.example_gen import choose_span, find_files
 from pipelines.components.schema import check_schema_file
 from pipelines.examples import TEST, TRAIN, VALIDATION
-from pipelines.files import local_copy
+from pipelines.files import local_copy, matching
 
 
 def sources_of(config: Config) -> dict[str, str]:
@@ -135,7 +135,7 @@ def state_of(pattern: str) -> list[Any]:
     """The files of a pattern, with what changes when their content does."""
     found = []
     if "://" in pattern:
-        for file in sorted(f for f in tf.io.gfile.glob(pattern) if not is_hidden(f, pattern)):
+        for file in matching(pattern):
             remote = tf.io.gfile.stat(file)
             found.append([file, remote.length, remote.mtime_nsec])
         return found

@@ -1,6 +1,5 @@
 """What every multi-task model shares: tasks, losses, metrics, and how `fit` runs them."""
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +32,12 @@ from mptrec_tf.models.objectives import (
     metrics_by_task,
 )
 from mptrec_tf.models.progress import TrainingProgress
+from mptrec_tf.optimizers.anew import maker_of
 from mptrec_tf.spec import DataSpec, Task
 from mptrec_tf.spec.given import given_tasks
 from mptrec_tf.spec.parsing import dump, parse
 
 MANY_STEPS = 32
-EXCLUDED = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
 
 
 class Outcome(NamedTuple):
@@ -237,7 +236,7 @@ class MultiTaskModel(keras.Model):
         self._functions: dict[int, tuple[Any, Any, Any]] = {}
         begun = balancings.get(balancing)
         # As it is now: training changes the learning rate, and `get_config` would give that.
-        self._new_optimizer = _maker(self.optimizer)
+        self._new_optimizer = maker_of(self.optimizer)
         settings = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
@@ -289,7 +288,7 @@ class MultiTaskModel(keras.Model):
         new = config.pop("new_optimizer", None)  # which older files lack
         self.compile(keras.optimizers.deserialize(config.pop("optimizer")), **config)
         if new is not None:
-            self._new_optimizer = _maker(keras.optimizers.deserialize(new))
+            self._new_optimizer = maker_of(keras.optimizers.deserialize(new))
         self.build_optimizer()
 
     def build_optimizer(self) -> None:
@@ -636,43 +635,6 @@ class MultiTaskModel(keras.Model):
         if self.balancing is None or not self.balancing.looks_back:
             return []
         return [v for v in self.non_trainable_variables if "seed_generator" in v.path]
-
-
-def _maker(optimizer: keras.optimizers.Optimizer) -> Callable[[], keras.optimizers.Optimizer]:
-    """What makes an optimizer anew, with the settings that it has now.
-
-    Schedules and functions that give a learning rate are taken as they are, so that they need not
-    be known to Keras; what is left out of weight decay is in no configuration.
-    """
-    kind, parts = type(optimizer), _parts(optimizer)
-    rates = [part._learning_rate for part in parts]
-    given = [None if isinstance(rate, keras.Variable) else rate for rate in rates]
-    kept = [{name: vars(part)[name] for name in EXCLUDED if name in vars(part)} for part in parts]
-    try:
-        for part, rate in zip(parts, given, strict=True):
-            if rate is not None:
-                part._learning_rate = 0.0
-        config = optimizer.get_config()
-    finally:
-        for part, rate in zip(parts, rates, strict=True):
-            part._learning_rate = rate
-
-    def make() -> keras.optimizers.Optimizer:
-        new = kind.from_config(copy.deepcopy(config))  # Keras changes what it is given
-        for part, rate, excluded in zip(_parts(new), given, kept, strict=True):
-            if rate is not None:
-                part.learning_rate = rate
-            for name, value in excluded.items():
-                setattr(part, name, value)
-        return new
-
-    return make
-
-
-def _parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
-    """An optimizer and those that it is made of."""
-    own = [part for part in vars(optimizer).values() if isinstance(part, keras.Optimizer)]
-    return [optimizer, *(deeper for part in own for deeper in _parts(part))]
 
 
 def _by_name(method: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:

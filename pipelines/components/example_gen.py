@@ -33,13 +33,13 @@ from mptrec_tf.config import Config
 from mptrec_tf.data import encode_labels, read_chunks
 from mptrec_tf.data.columns import as_strings
 from mptrec_tf.data.labels import RuleCounts
-from mptrec_tf.data.readers import Chunk, is_hidden
+from mptrec_tf.data.readers import Chunk
 from mptrec_tf.errors import DataError, PipelineError
 from mptrec_tf.pipeline_config import SplitConfig
 from mptrec_tf.spec import CategoricalFeature, DataSpec
 from mptrec_tf.spec.parsing import dump, parse
 from pipelines.examples import TEST, TRAIN, VALIDATION, open_writer, raw_examples
-from pipelines.files import local_copy
+from pipelines.files import local_copy, matching
 
 ROWS, BAD_ROWS = "rows:", "bad_rows:"
 """Custom properties of the examples, each followed by a split's name."""
@@ -385,7 +385,7 @@ def _too_many(config: IngestConfig, reason: str) -> DataError:
 
 
 def find_files(pattern: str) -> list[str]:
-    """The files of a pattern, in sorted order; hidden ones only if it names them.
+    """The files of a pattern, as `matching`.
 
     Args:
         pattern: Path or glob pattern on this machine or in a remote file system.
@@ -393,7 +393,7 @@ def find_files(pattern: str) -> list[str]:
     Raises:
         DataError: If there is none.
     """
-    found = sorted(file for file in tf.io.gfile.glob(pattern) if not is_hidden(file, pattern))
+    found = matching(pattern)
     if not found:
         raise DataError(f"{pattern}: no such file")
     return found
